@@ -1,0 +1,1 @@
+"""The Python client. Written in its own room; see docs/architecture.md."""

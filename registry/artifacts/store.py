@@ -1,0 +1,59 @@
+"""What the rest of the house asks of an artifact store, wherever the bytes lie.
+
+Objects are content-addressed by the SHA-256 of their bytes (64 lower-case hex digits), written once and never changed.
+Staged files are what callers uploaded and nobody has proved yet; they have a name instead of a digest.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing sees it: digest, size in bytes, last change in seconds since 1970."""
+
+    digest: str
+    size: int
+    modified: float
+
+
+class ArtifactStore(Protocol):
+    """Content-addressed objects and staged uploads. Safe to call from any thread or process."""
+
+    def put(self, chunks: Iterable[bytes]) -> StoredObject:
+        """Write an object; whole and durable on return, absent after a crash. Writing it again is a no-op."""
+
+    def path(self, digest: str) -> Path:
+        """A local file that holds the object, its full digest verified when it reached this disk.
+
+        Raises:
+            ArtifactMissingError: if there is none.
+            ArtifactDamagedError: if its bytes do not have the digest.
+        """
+
+    def verify(self, digest: str) -> None:
+        """Read the whole object and compare its digest. Raises as `path`."""
+
+    def delete(self, digest: str) -> None:
+        """Remove an object; absent is fine."""
+
+    def objects(self) -> Iterator[StoredObject]:
+        """All objects, in no order."""
+
+    async def stage(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[str, int]:
+        """Write an upload of at most `limit` bytes under a new name; answers (name, bytes).
+
+        Raises:
+            UploadTooLargeError: past the limit; nothing is left behind.
+        """
+
+    def staged(self, name: str) -> Path:
+        """The file of a staged upload. Raises ArtifactMissingError."""
+
+    def unstage(self, name: str) -> None:
+        """Remove a staged upload; absent is fine."""
+
+    def staged_names(self) -> Iterator[tuple[str, float]]:
+        """Every staged upload with its last change in seconds since 1970."""

@@ -1,0 +1,75 @@
+"""What a worker or a builder can refuse."""
+
+from registry.errors import Problem
+
+
+class WorkerError(Problem):
+    """A call that a worker cannot carry out."""
+
+    code = "worker_error"
+
+
+class ReleaseNotReadyError(WorkerError):
+    """The worker does not hold the release the caller named; another may."""
+
+    code = "release_not_ready"
+
+
+class ModelLoadError(WorkerError):
+    """The model that answers for this key could not be loaded; it is refused for a short while."""
+
+    code = "model_load_failed"
+
+
+class PredictionFailedError(WorkerError):
+    """The model was loaded, and its runtime failed on these rows."""
+
+    code = "prediction_failed"
+
+
+class SegmentDamagedError(WorkerError):
+    """A segment file, or one model in it, is not what its writer wrote."""
+
+    code = "segment_damaged"
+
+
+class ArtifactInvalidError(WorkerError):
+    """An artifact is not what its runtime header says, or is beyond what its runtime may load."""
+
+    code = "artifact_invalid"
+
+
+class ArtifactTooLargeError(WorkerError):
+    """An artifact is over the limit of bytes."""
+
+    code = "artifact_too_large"
+
+
+class SignatureMismatchError(WorkerError):
+    """A model's inputs or outputs do not fit its group's signature."""
+
+    code = "signature_mismatch"
+
+
+class ExampleMismatchError(WorkerError):
+    """A model does not answer its own example rows as its author expected."""
+
+    code = "example_mismatch"
+
+
+class ProofFailedError(WorkerError):
+    """A model crashed, hung or failed its probe in a builder's child."""
+
+    code = "proof_failed"
+
+
+class ParquetInvalidError(WorkerError):
+    """A bulk upload is not Parquet of the expected columns."""
+
+    code = "parquet_invalid"
+
+
+class BuilderUnavailableError(WorkerError):
+    """No builder took up the work before the deadline."""
+
+    code = "builder_unavailable"
