@@ -1,0 +1,62 @@
+"""One frozen context from which every route of a serving process works.
+
+It is made once per process by `gateway.serving` and handed to the routes; nothing below it is looked up globally.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from discovery.membership import Membership
+from discovery.watch import SnapshotWatcher
+from gateway.settings import Settings
+from registry.artifacts.store import ArtifactStore
+from registry.database import Database
+from workers.cache import ModelCache
+from workers.client import WorkerClient
+from workers.holdings import Holdings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a serving process works with.
+
+    Attributes:
+        worker: answers predicts; local in the embedded default.
+        holdings, cache: of the local worker, for readiness and status.
+        executor: threads for SQL and files, so that the event loop never waits for a disk.
+        started: seconds since 1970 at which this process came up.
+        wake_builder: tells an offline home to work; a no-op where a builder process polls.
+    """
+
+    settings: Settings
+    database: Database
+    store: ArtifactStore
+    membership: Membership
+    watcher: SnapshotWatcher
+    worker: WorkerClient
+    holdings: Holdings
+    cache: ModelCache
+    executor: Executor
+    clock: Callable[[], float]
+    started: float
+    wake_builder: Callable[[], None]
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work in the executor."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, partial(function, *args, **kwargs))
+
+    def ready(self) -> bool:
+        """Whether this process holds every live release of its snapshot."""
+        snapshot = self.watcher.current
+        return snapshot is not None and all(
+            self.holdings.get(view.name, deployment.release.number) is not None
+            for view in snapshot.groups.values()
+            for deployment in view.deployments.values()
+        )

@@ -1,0 +1,168 @@
+"""Problems on the wire: RFC 9457 `application/problem+json`, and the one table from code to HTTP status.
+
+Rooms below raise problems with a stable code and know nothing of HTTP; this table is where a code gets its status.
+A code that is missing here is a defect of ours and becomes 500, which a test over all error trees rules out.
+"""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import InternalError, MethodNotAllowedError, NotFoundError, RecordedProblemError, code_of
+from registry.errors import Problem
+
+log = logging.getLogger("manymodels.gateway")
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER: Final = "1"
+
+_BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
+    400: (
+        "arrow_invalid",
+        "artifact_invalid",
+        "bad_request",
+        "body_invalid",
+        "confirmation_required",
+        "cursor_invalid",
+        "deployment_invalid",
+        "example_mismatch",
+        "feature_missing",
+        "feature_null",
+        "feature_type",
+        "feature_unknown",
+        "group_invalid",
+        "hold_invalid",
+        "json_invalid",
+        "key_field_missing",
+        "key_field_unknown",
+        "key_too_long",
+        "key_type",
+        "meta_invalid",
+        "parameter_invalid",
+        "parquet_invalid",
+        "proof_failed",
+        "row_width",
+        "rows_empty",
+        "signature_invalid",
+        "signature_mismatch",
+        "too_many_rows",
+    ),
+    404: (
+        "group_not_found",
+        "hold_not_found",
+        "import_not_found",
+        "not_found",
+        "nothing_live",
+        "partition_not_found",
+        "release_not_found",
+        "version_not_found",
+    ),
+    405: ("method_not_allowed",),
+    409: ("group_exists", "home_in_use", "promotion_refused", "release_state"),
+    412: ("precondition_failed",),
+    413: ("artifact_too_large", "body_too_large", "upload_too_large"),
+    415: ("unsupported_media_type",),
+    422: ("non_finite_prediction", "prediction_failed"),
+    429: ("overloaded", "watchers_full"),
+    500: (
+        "artifact_damaged",
+        "artifact_missing",
+        "discovery_error",
+        "internal_error",
+        "problem",
+        "recorded_problem",
+        "registry_error",
+        "segment_damaged",
+        "worker_error",
+    ),
+    503: (
+        "builder_unavailable",
+        "database_busy",
+        "deadline_exceeded",
+        "model_load_failed",
+        "release_not_ready",
+        "snapshot_unavailable",
+    ),
+}
+
+STATUS: Final[Mapping[str, int]] = {code: status for status, codes in _BY_STATUS.items() for code in codes}
+
+
+def status_of(problem: Problem) -> int:
+    """HTTP status of a problem; 500 for a code that the table lacks."""
+    return STATUS.get(code_of(problem), 500)
+
+
+def problem_body(problem: Problem, request_id: str) -> dict[str, object]:
+    """The RFC 9457 object of a problem."""
+    status = status_of(problem)
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code_of(problem),
+        "detail": problem.detail,
+        "request_id": request_id,
+    }
+    if problem.field is not None:
+        body["field"] = problem.field
+    if problem.row is not None:
+        body["row"] = problem.row
+    return body
+
+
+def problem_headers(status: int) -> dict[str, str]:
+    """Headers that go with a problem of this status."""
+    return {"retry-after": RETRY_AFTER} if status in (429, 503) else {}
+
+
+def problem_response(problem: Problem, request_id: str) -> Response:
+    """A problem as a Starlette response."""
+    status = status_of(problem)
+    return Response(
+        orjson.dumps(problem_body(problem, request_id)),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers=problem_headers(status),
+    )
+
+
+def request_id_of(request: Request) -> str:
+    """The id that the front gave this request."""
+    return str(request.scope["state"]["request_id"])
+
+
+async def on_problem(request: Request, error: Exception) -> Response:
+    """Starlette exception handler for every `Problem`."""
+    if not isinstance(error, Problem):
+        raise error
+    return problem_response(error, request_id_of(request))
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette exception handler for the router's own 404 and 405."""
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response = problem_response(
+            MethodNotAllowedError(f"{request.method} is not allowed here"), request_id_of(request)
+        )
+        response.headers.update(error.headers or {})
+        return response
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem_response(NotFoundError("no such route; see /docs for all routes"), request_id_of(request))
+    recorded = RecordedProblemError("bad_request", error.detail)
+    return problem_response(recorded, request_id_of(request))
+
+
+async def on_failure(request: Request, error: Exception) -> Response:
+    """Starlette exception handler for what nobody foresaw: logged in full, answered without internals."""
+    request_id = request_id_of(request)
+    log.error("request %s failed", request_id, exc_info=error)
+    return problem_response(InternalError("an internal error; the request id finds it in the log"), request_id)
