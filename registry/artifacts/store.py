@@ -36,8 +36,12 @@ class ArtifactStore(Protocol):
     def verify(self, digest: str) -> None:
         """Read the whole object and compare its digest. Raises as `path`."""
 
-    def delete(self, digest: str) -> None:
-        """Remove an object; absent is fine."""
+    def delete(self, digest: str, *, unless_since: float | None = None) -> bool:
+        """Remove an object; absent is fine. Answers whether one went.
+
+        With `unless_since` (seconds since 1970) an object written or re-written at or after that moment stays, decided
+        in one step with the removal: a sweep must not take what a build has just put and is about to name.
+        """
 
     def objects(self) -> Iterator[StoredObject]:
         """All objects, in no order."""
@@ -56,4 +60,4 @@ class ArtifactStore(Protocol):
         """Remove a staged upload; absent is fine."""
 
     def staged_names(self) -> Iterator[tuple[str, float]]:
-        """Every staged upload with its last change in seconds since 1970."""
+        """Every staged upload, and every object left half-written by a crash, with its last change as in `objects`."""

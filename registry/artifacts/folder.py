@@ -1,0 +1,229 @@
+"""The artifact store of a single machine: a folder of content-addressed files.
+
+`objects/ab/cdef...` holds the object of digest `abcdef...`; `staged/` holds uploads nobody has proved yet and objects
+still being written. An object becomes visible by one rename after its bytes are on the disk, so a crash leaves it whole
+or absent; what the crash left in `staged/` has a name nobody knows, and gc sweeps it.
+"""
+
+import asyncio
+import fcntl
+import os
+import re
+import stat
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import BinaryIO, Final
+from uuid import uuid4
+
+from registry.artifacts.store import StoredObject
+from registry.errors import ArtifactDamagedError, ArtifactMissingError, UploadTooLargeError
+from registry.failpoints import failpoint
+
+FAILPOINTS: Final = (
+    "store.put.created",
+    "store.put.written",
+    "store.put.synced",
+    "store.put.renamed",
+    "store.put.settled",
+    "store.stage.created",
+    "store.stage.written",
+    "store.stage.synced",
+    "store.delete.unlinked",
+)
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_NAME: Final = re.compile(r"[0-9a-f]{32}")
+_BUFFER: Final = 1 << 20
+
+
+class FolderStore:
+    """An `ArtifactStore` over a folder of this machine.
+
+    Holds no open files and no state, so any number of processes and threads may use one folder at once. Names are
+    checked and links are refused: nothing outside the folder is ever read, written or removed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        for folder in ("objects", "staged"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        self._root = root.resolve()
+        self._objects = self._root / "objects"
+        self._staged = self._root / "staged"
+
+    def put(self, chunks: Iterable[bytes]) -> StoredObject:
+        """Write an object; whole and durable on return, absent after a crash.
+
+        Writing it again heals a damaged copy and makes the object young, so that gc spares what is about to be named.
+        """
+        digest = sha256()
+        size = 0
+        with self._arriving() as (temporary, file):
+            failpoint("store.put.created")
+            for chunk in chunks:
+                digest.update(chunk)
+                size += file.write(chunk)
+            failpoint("store.put.written")
+            _sync(file)
+            failpoint("store.put.synced")
+            name = digest.hexdigest()
+            modified = os.fstat(file.fileno()).st_mtime
+            self._settle(temporary, name)
+        failpoint("store.put.settled")
+        return StoredObject(name, size, modified)
+
+    def path(self, digest: str) -> Path:
+        """The file of an object. Its digest was computed from the very bytes that were written.
+
+        Raises:
+            ArtifactMissingError: if there is none.
+            ArtifactDamagedError: if it is no plain file of this folder.
+        """
+        return self._plain_file(self._object_path(digest), f"object {digest}")
+
+    def verify(self, digest: str) -> None:
+        """Read the whole object and compare its digest. Raises as `path`."""
+        with self.path(digest).open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            raise ArtifactDamagedError(f"object {digest} has the digest {found}")
+
+    def delete(self, digest: str, *, unless_since: float | None = None) -> bool:
+        """Remove an object, unless it was written at or after a moment (seconds since 1970); whether it went."""
+        path = self._object_path(digest)
+        with self._lock(fcntl.LOCK_EX):
+            try:
+                if unless_since is not None and path.lstat().st_mtime >= unless_since:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+        failpoint("store.delete.unlinked")
+        return True
+
+    def objects(self) -> Iterator[StoredObject]:
+        """All objects, in no order; links and files with other names are passed over."""
+        for folder in _entries(self._objects):
+            if not folder.is_dir(follow_symlinks=False):
+                continue
+            for entry in _entries(folder.path):
+                name = folder.name + entry.name
+                if _DIGEST.fullmatch(name) and (found := _plain_stat(entry)) is not None:
+                    yield StoredObject(name, found.st_size, found.st_mtime)
+
+    async def stage(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[str, int]:
+        """Write an upload of at most `limit` bytes under a new name; answers (name, bytes).
+
+        Raises:
+            UploadTooLargeError: past the limit; nothing is left behind.
+        """
+        size = 0
+        with self._arriving() as (path, file):
+            failpoint("store.stage.created")
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise UploadTooLargeError(f"the upload is over the limit of {limit} bytes")
+                await asyncio.to_thread(file.write, chunk)
+            failpoint("store.stage.written")
+            await asyncio.to_thread(_sync, file)
+            failpoint("store.stage.synced")
+            await asyncio.to_thread(_sync_folder, self._staged)
+        return path.name, size
+
+    def staged(self, name: str) -> Path:
+        """The file of a staged upload. Raises ArtifactMissingError."""
+        return self._plain_file(self._staged_path(name), f"staged upload {name}")
+
+    def unstage(self, name: str) -> None:
+        """Remove a staged upload; absent is fine."""
+        self._staged_path(name).unlink(missing_ok=True)
+
+    def staged_names(self) -> Iterator[tuple[str, float]]:
+        """Every staged upload and every leftover of a crash, with its last change in seconds since 1970."""
+        for entry in _entries(self._staged):
+            if _NAME.fullmatch(entry.name) and (found := _plain_stat(entry)) is not None:
+                yield entry.name, found.st_mtime
+
+    @contextmanager
+    def _arriving(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """A new file in `staged/`, removed again when the body raises."""
+        path = self._staged / uuid4().hex
+        with path.open("xb", buffering=_BUFFER) as file:
+            try:
+                yield path, file
+            except BaseException:
+                # Closing waits for a write that a thread of a cancelled call still carries out.
+                with suppress(OSError):
+                    file.close()
+                path.unlink(missing_ok=True)
+                raise
+
+    def _settle(self, temporary: Path, digest: str) -> None:
+        target = self._object_path(digest)
+        self._confine(target.parent)
+        if not target.parent.exists():
+            target.parent.mkdir(exist_ok=True)
+            _sync_folder(self._objects)
+        with self._lock(fcntl.LOCK_SH):
+            temporary.replace(target)
+        failpoint("store.put.renamed")
+        _sync_folder(target.parent)
+
+    @contextmanager
+    def _lock(self, kind: int) -> Iterator[None]:
+        """Keeps a deletion's look at the age and its unlink together, as seen by a concurrent `put`."""
+        with (self._root / "lock").open("wb") as file:
+            fcntl.flock(file, kind)
+            yield
+
+    def _object_path(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise ArtifactMissingError(f"{digest!r} is no digest of an object")
+        return self._objects / digest[:2] / digest[2:]
+
+    def _staged_path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise ArtifactMissingError(f"{name!r} is no name of a staged upload")
+        return self._staged / name
+
+    def _plain_file(self, path: Path, what: str) -> Path:
+        try:
+            mode = path.lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ArtifactMissingError(f"there is no {what}") from error
+        if not stat.S_ISREG(mode):
+            raise ArtifactDamagedError(f"{what} is no plain file")
+        self._confine(path)
+        return path
+
+    def _confine(self, path: Path) -> None:
+        if path.resolve() != path:
+            raise ArtifactDamagedError(f"{path.name} leads out of the artifact folder through a link")
+
+
+def _entries(folder: Path | str) -> Iterator["os.DirEntry[str]"]:
+    with os.scandir(folder) as found:
+        yield from found
+
+
+def _plain_stat(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    with suppress(FileNotFoundError):  # removed while the folder was being listed
+        found = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(found.st_mode):
+            return found
+    return None
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
