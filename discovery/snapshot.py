@@ -4,9 +4,10 @@ A request fixes one snapshot and answers from it whatever changes meanwhile. Sna
 and swapped by one assignment; nothing in them is ever mutated.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from registry.keys import KeySchema
 from registry.manifest import Manifest
@@ -14,16 +15,29 @@ from registry.signature import Signature
 
 MemberState = Literal["alive", "suspect", "draining", "dead"]
 
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """`<epoch>-<n>`: opaque to clients; n grows with content, the epoch changes with the database."""
+    """`<epoch>-<n>`: opaque to clients, and comparable between all processes of one house.
+
+    The epoch joins the registry's and the membership's, so it changes when either starts anew. n is the sum of the
+    registry's revision and the membership's count of changes: both only grow and both are shared, so n grows with
+    every change of either, and two processes that hold different pictures under one n are about to see a greater one.
+    """
 
     epoch: str
     number: int
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Revision":
+        """Read a revision that a client gives back; a text that is none of ours is an epoch nobody knows."""
+        epoch, _, number = text.rpartition("-")
+        return cls(epoch, int(number)) if _NUMBER.fullmatch(number) else cls(text, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +100,18 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything at one revision."""
+    """Everything at one revision.
+
+    Attributes:
+        expires: seconds since 1970 at which the picture changes by time alone (the earliest end of a `disable` hold);
+            None if it does not.
+    """
 
     revision: Revision
     groups: Mapping[str, GroupView]
     members: tuple[Member, ...]
+    expires: float | None = None
+
+    def same_picture(self, other: "Snapshot") -> bool:
+        """Whether both show the same, whatever their revisions; quick where they share objects."""
+        return self.members == other.members and self.groups == other.groups

@@ -173,3 +173,15 @@ class UploadTooLargeError(RegistryError):
     """An upload is over the limit."""
 
     code = "upload_too_large"
+
+
+class HomeInvalidError(RegistryError):
+    """The home folder cannot be used: a file is in its place, or it may not be written."""
+
+    code = "home_invalid"
+
+
+class HomeInUseError(RegistryError):
+    """Another process serves this home."""
+
+    code = "home_in_use"

@@ -1,0 +1,27 @@
+"""What discovery can refuse."""
+
+from registry.errors import Problem
+
+
+class DiscoveryError(Problem):
+    """A discovery call that cannot be carried out."""
+
+    code = "discovery_error"
+
+
+class NothingLiveError(DiscoveryError):
+    """The group has no live release yet."""
+
+    code = "nothing_live"
+
+
+class WatchersFullError(DiscoveryError):
+    """As many long polls are under way in this process as it allows; try again in a moment."""
+
+    code = "watchers_full"
+
+
+class SnapshotUnavailableError(DiscoveryError):
+    """This process has not read its first snapshot yet."""
+
+    code = "snapshot_unavailable"
