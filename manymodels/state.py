@@ -1,0 +1,67 @@
+"""How a server and its groups fare, as immutable values: what `status` answers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from manymodels.reading import pick
+from manymodels.records import Hold, LiveRelease, Release
+from manymodels.results import Member
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """One group at a glance: `lost` and `stale` count keys of the live release, `held` are its holds."""
+
+    name: str
+    live: LiveRelease | None
+    lost: int
+    stale: int
+    held: tuple[Hold, ...]
+    shards: int
+    models: int
+    newest_release: Release | None
+
+    @classmethod
+    def from_json(cls, body: Any) -> "GroupStatus":
+        """Read the JSON form."""
+        newest = body.get("newest_release")
+        return pick(
+            cls,
+            body,
+            live=LiveRelease.from_json(body.get("live")),
+            held=tuple(Hold.from_json(hold) for hold in body.get("held", ())),
+            newest_release=None if newest is None else Release.from_json(newest),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """The cache of native models of the process that answered; `bytes` is measured heap."""
+
+    bytes: int
+    budget_bytes: int
+    models: int
+    hits: int
+    misses: int
+    evictions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of a server."""
+
+    revision: str
+    groups: tuple[GroupStatus, ...]
+    members: tuple[Member, ...]
+    cache: CacheStatus
+
+    @classmethod
+    def from_json(cls, body: Any) -> "Status":
+        """Read the JSON form."""
+        return pick(
+            cls,
+            body,
+            groups=tuple(GroupStatus.from_json(group) for group in body.get("groups", ())),
+            members=tuple(pick(Member, member) for member in body.get("members", ())),
+            cache=pick(CacheStatus, body.get("cache")),
+        )
