@@ -1,0 +1,224 @@
+"""Arrow IPC streams in and out: the bulk format for tables that are already columns.
+
+Columns are judged by their Arrow type before conversion, with the same strictness as JSON cells: integers may stand
+for floats, nothing stands for text. The stream is read batch by batch and fully validated before its buffers are
+trusted. Format: https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from discovery.snapshot import GroupView
+from gateway.data.answers import AnswerReader, spread
+from gateway.data.bulk import BulkAnswer, levels
+from gateway.data.bulk_rows import BulkRows, check_columns, check_rows, scored_rows
+from gateway.data.cells import ABSENT, EXACT, FLOAT32_MAX, Fault, number, text, text_column
+from gateway.data.keycolumns import KeyRows, read_keys
+from gateway.data.rows import RowReader
+from gateway.errors import (
+    ArrowInvalidError,
+    BodyTooLargeError,
+    FeatureNullError,
+    FeatureTypeError,
+    code_of,
+)
+from registry.errors import KeyTypeError, Problem
+from registry.keys import KeySchema
+from registry.signature import InputSpec, OutputSpec, Signature
+from workers.features import Features, Matrix
+
+MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
+_EXPANSION: Final = 8  # decoded bytes allowed for each byte of body (dictionaries and compression expand)
+
+
+def read_arrow_bulk(
+    view: GroupView, reader: RowReader, raw: bytes, *, max_level: int, explain: bool, limit: int
+) -> BulkRows:
+    """An Arrow bulk.
+
+    Raises:
+        Problem: what refuses the whole request.
+    """
+    table = _read_table(raw, limit)
+    check_columns(view.schema, reader, table.column_names)
+    check_rows(table.num_rows, limit, "rows")
+    errors: dict[int, Problem] = {}
+    keys = _keys(view.schema, table, errors.setdefault)
+    features = _features(view.signature, table, errors.setdefault)
+    return scored_rows(view.schema, reader, keys, features, errors, max_level=max_level, explain=explain)
+
+
+def arrow_answer(answer: BulkAnswer, reader: AnswerReader) -> bytes:
+    """The answer stream: a column an output, `fallback_level` (int8), `error_code`, `error_detail` (null if none)."""
+    rows = answer.rows
+    places = rows.places.tolist()
+    columns: dict[str, pa.Array] = {}
+    for index, spec in enumerate(reader.outputs):
+        values = spread(reader.column(answer.scored.scores, index), places, rows.total)
+        for row in rows.errors:
+            values[row] = None
+        columns[spec.name] = pa.array(values, type=_output_type(spec))
+    columns["fallback_level"] = pa.array(levels(answer), type=pa.int8())
+    codes: list[str | None] = [None] * rows.total
+    details: list[str | None] = [None] * rows.total
+    for row, problem in rows.errors.items():
+        codes[row], details[row] = code_of(problem), problem.detail
+    columns["error_code"] = pa.array(codes, type=pa.string())
+    columns["error_detail"] = pa.array(details, type=pa.string())
+    deployment = answer.deployment
+    metadata = {"releases": f'{{"{deployment.name}":{deployment.release.number}}}'}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return] # pyarrow has no types
+
+
+def _read_table(raw: bytes, limit: int) -> pa.Table:
+    batches = []
+    rows = size = 0
+    try:
+        with pa.ipc.open_stream(raw) as stream:
+            for batch in stream:
+                batch.validate(full=True)
+                rows += batch.num_rows
+                size += batch.nbytes
+                if size > len(raw) * _EXPANSION + (1 << 20):
+                    raise BodyTooLargeError(f"the stream expands to over {_EXPANSION} times its size")
+                check_rows(max(rows, 1), limit, "rows")
+                batches.append(batch)
+            return pa.Table.from_batches(batches, stream.schema)
+    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+        raise ArrowInvalidError(f"the body is not an Arrow IPC stream: {error}"[:400]) from error
+
+
+def _keys(schema: KeySchema, table: pa.Table, fault: Fault) -> KeyRows:
+    encoded = [_encode_key(field, table.column(field)) for field in schema.fields]
+    sizes = [len(values) for _, values in encoded]
+    combined = np.zeros(table.num_rows, dtype=np.int64)
+    for (codes, _), size in zip(encoded, sizes, strict=True):
+        combined = _compact(combined)[1] * size + codes
+    first, inverse = _compact(combined)
+    columns = [[values[codes[row]] for row in first.tolist()] for codes, values in encoded]
+    faults: dict[int, Problem] = {}
+    distinct = read_keys(schema, columns, faults.setdefault)
+    for row in np.flatnonzero(np.isin(inverse, list(faults))).tolist() if faults else ():
+        found = faults[int(inverse[row])]
+        fault(row, type(found)(found.detail, field=found.field))
+    return KeyRows(distinct.keys, distinct.rows[inverse])
+
+
+def _compact(combined: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """First row of each distinct value, and each row's position among the distinct values."""
+    _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
+    return first, inverse.reshape(-1).astype(np.int64)
+
+
+def _encode_key(field: str, column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
+    """Codes of a key column and the values they stand for; null is a value of its own."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        raise KeyTypeError(f"the key column {field!r} must be text or integers, got {column.type}", field=field)
+    flat = column.cast(kind).combine_chunks()
+    if pa.types.is_null(kind):
+        return np.zeros(len(column), dtype=np.int64), [None]
+    found = pc.dictionary_encode(flat, null_encoding="encode")
+    codes = found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return codes, found.dictionary.to_pylist()
+
+
+def _features(signature: Signature, table: pa.Table, fault: Fault) -> Features:
+    rows = table.num_rows
+    matrix: Matrix = np.full((rows, len(signature.inputs)), np.nan)
+    texts: dict[int, list[str | None]] = {}
+    exact: dict[int, NDArray[np.int64]] = {}
+    for position, spec in enumerate(signature.inputs):
+        fed = spec.from_key is not None
+        column = None if fed or spec.name not in table.column_names else table.column(spec.name)
+        if spec.dtype == "string":
+            texts[position] = [None] * rows if fed else _texts(spec, column, rows, fault)
+        elif not fed:
+            big = _numbers(matrix, position, spec, column, fault)
+            if big is not None:
+                exact[position] = big
+    return Features(matrix, texts, exact)
+
+
+def _texts(spec: InputSpec, column: pa.ChunkedArray | None, rows: int, fault: Fault) -> list[str | None]:
+    if column is None:
+        return [text(spec, ABSENT)] * rows
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (_is_text(kind) or pa.types.is_null(kind)):
+        raise _wrong_type(spec, column.type, "text")
+    return text_column(spec, column.to_pylist(), fault)
+
+
+def _numbers(
+    matrix: Matrix, position: int, spec: InputSpec, column: pa.ChunkedArray | None, fault: Fault
+) -> NDArray[np.int64] | None:
+    if column is None:
+        matrix[:, position] = number(spec, ABSENT)
+        return None
+    flat = _as_numbers(spec, column)
+    missing = flat.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    values = flat.fill_null(0).to_numpy(zero_copy_only=False)
+    matrix[:, position] = np.where(missing, np.nan, values)
+    if not spec.nullable:
+        for row in np.flatnonzero(missing).tolist():
+            fault(row, FeatureNullError(f"{spec.name!r} is null, and it is not nullable", field=spec.name))
+    _check_range(matrix[:, position], spec, fault)
+    if spec.dtype == "int64" and np.abs(matrix[~missing, position]).max(initial=0.0) > EXACT:
+        return values.astype(np.int64)  # type: ignore[no-any-return] # pyarrow has no types
+    return None
+
+
+def _check_range(column: NDArray[np.float64], spec: InputSpec, fault: Fault) -> None:
+    limit = FLOAT32_MAX if spec.dtype == "float32" else np.finfo(np.float64).max
+    for row in np.flatnonzero(np.abs(column) > limit).tolist():
+        fault(row, FeatureTypeError(f"{spec.name!r} is infinite or out of range", field=spec.name))
+    if spec.dtype == "float32":
+        column[:] = column.astype(np.float32)
+
+
+def _as_numbers(spec: InputSpec, column: pa.ChunkedArray) -> pa.Array:
+    kind = column.type
+    flat = column.combine_chunks()
+    if pa.types.is_null(kind):
+        return flat.cast(pa.float64())
+    match spec.dtype:
+        case "float64" | "float32" if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+            return flat.cast(pa.float64(), safe=False)
+        case "int64" if pa.types.is_integer(kind):
+            return _cast(spec, flat, pa.int64())
+        case "bool" if pa.types.is_boolean(kind):
+            return flat.cast(pa.int8())
+        case "timestamp" if pa.types.is_timestamp(kind):
+            return flat.cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.int64())
+    raise _wrong_type(spec, kind, spec.dtype)
+
+
+def _cast(spec: InputSpec, flat: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return flat.cast(kind)
+    except pa.ArrowInvalid as error:
+        raise FeatureTypeError(f"{spec.name!r} holds an integer past 64 bits", field=spec.name) from error
+
+
+def _wrong_type(spec: InputSpec, kind: pa.DataType, expected: str) -> FeatureTypeError:
+    return FeatureTypeError(f"the column {spec.name!r} must be {expected}, got {kind}", field=spec.name)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _output_type(spec: OutputSpec) -> pa.DataType:
+    if spec.kind == "label":
+        return {str: pa.string(), int: pa.int64(), bool: pa.bool_()}[type(spec.classes[0])]
+    if spec.columns == 1:
+        return pa.float64()
+    return pa.list_(pa.float64(), spec.columns)

@@ -1,0 +1,68 @@
+"""Key columns of a bulk become distinct keys and, for each row, the position of its key.
+
+A bulk of many rows has far fewer keys, so each distinct key is checked and later resolved once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.data.cells import ABSENT, Fault
+from registry.errors import KeyFieldMissingError, Problem
+from registry.keys import KeySchema, key_text
+
+_CLEAN: Final = frozenset({str, int})
+
+
+@dataclass(slots=True)
+class KeyRows:
+    """Distinct keys of a call.
+
+    Attributes:
+        keys: checked text values in field order.
+        rows: int32, shape (rows,): position in `keys`; -1 where the row's key is faulty.
+    """
+
+    keys: list[tuple[str, ...]]
+    rows: NDArray[np.int32]
+
+
+def read_keys(schema: KeySchema, columns: Sequence[Sequence[Any]], fault: Fault) -> KeyRows:
+    """Distinct keys of rows given as one column of cells a key field; faulty keys are told to `fault`."""
+    raw = columns
+    if not all(set(map(type, column)) <= _CLEAN for column in columns):
+        raw = [_checked(field, column, fault) for field, column in zip(schema.fields, columns, strict=True)]
+    index: dict[tuple[Any, ...], int] = {}
+    rows = [index.setdefault(values, len(index)) for values in zip(*raw, strict=True)]
+    keys: list[tuple[str, ...]] = []
+    places: list[int] = []
+    problems: dict[int, Problem] = {}
+    for distinct, values in enumerate(index):
+        try:
+            keys.append(tuple(map(key_text, values, schema.fields)))
+            places.append(len(keys) - 1)
+        except Problem as problem:
+            problems[distinct] = problem
+            places.append(-1)
+    if problems:
+        for row, distinct in enumerate(rows):
+            if distinct in problems:
+                found = problems[distinct]
+                fault(row, type(found)(found.detail, field=found.field))
+    return KeyRows(keys, np.array(places, dtype=np.int32)[rows])
+
+
+def _checked(field: str, column: Sequence[Any], fault: Fault) -> list[str]:
+    texts: list[str] = []
+    for row, cell in enumerate(column):
+        try:
+            if cell is ABSENT:
+                raise KeyFieldMissingError(f"the row lacks the key field {field!r}", field=field)
+            texts.append(key_text(cell, field))
+        except Problem as problem:
+            fault(row, problem)
+            texts.append("")  # refused again below, where the first fault of the row stands
+    return texts

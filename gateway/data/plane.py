@@ -1,0 +1,207 @@
+"""The data plane: predict and bulk as raw ASGI, ahead of any router.
+
+A router, a request object and a response object would cost more than the model; this callable reads the path, the
+headers and the body itself. Concurrency is bounded per process: past the bound a caller is told to try again, which
+is cheaper for both than a queue nobody drains.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Final
+
+import orjson
+
+from discovery.snapshot import GroupView
+from gateway.body import (
+    ClientDisconnectedError,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    check_declared_length,
+    header,
+    read_body,
+)
+from gateway.context import Context
+from gateway.data.answers import AnswerReader
+from gateway.data.arrow import MEDIA_TYPE as ARROW
+from gateway.data.arrow import arrow_answer, read_arrow_bulk
+from gateway.data.bulk import json_answer, score_bulk
+from gateway.data.bulk_rows import BulkRows, level_limit, read_json_bulk
+from gateway.data.parameters import read_parameters
+from gateway.data.rows import RowReader
+from gateway.data.single import predict
+from gateway.errors import DeadlineError, InternalError, OverloadedError, UnsupportedMediaTypeError
+from gateway.metrics import RouteMetrics
+from gateway.problems import MEDIA_TYPE as PROBLEM
+from gateway.problems import problem_body, problem_headers, status_of
+from registry.errors import GroupNotFoundError, Problem
+
+log = logging.getLogger("manymodels.gateway")
+
+Answer = tuple[bytes, bytes]  # body, content type
+JSON: Final = b"application/json"
+_ARROW: Final = ARROW.encode()
+_JSON_TYPES: Final = frozenset({JSON, b""})
+INLINE_BYTES: Final = 64 * 1024  # a JSON bulk up to this size is read on the event loop: a thread would cost more
+
+
+class DataPlane:
+    """Answers predicts of one process. Lives on its event loop."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._readers: dict[str, tuple[GroupView, RowReader, AnswerReader]] = {}
+        self._single = _Route("predict", context.settings.max_in_flight)
+        self._bulk = _Route("bulk", context.settings.max_bulk_in_flight)
+
+    async def predict(self, group: str, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        """`POST /v1/groups/{group}/predict`."""
+
+        async def answer() -> Answer:
+            headers: Headers = scope["headers"]
+            limit = self._settings.json_body_bytes
+            check_declared_length(headers, limit)
+            _media_type(headers, _JSON_TYPES)
+            raw = await read_body(receive, limit)
+            view, rows, answers = self._group(group)
+            body, count = await predict(
+                view, rows, answers, self._context.worker, raw, limit=self._settings.max_instances
+            )
+            self._single.metrics.rows(count)
+            return body, JSON
+
+        await self._single.serve(answer, send, request_id)
+
+    async def bulk(self, group: str, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        """`POST /v1/groups/{group}/predict/bulk`, JSON or Arrow by content type."""
+
+        async def answer() -> Answer:
+            headers: Headers = scope["headers"]
+            media_type = _media_type(headers, _JSON_TYPES | {_ARROW})
+            arrow = media_type == _ARROW
+            limit = self._settings.arrow_body_bytes if arrow else self._settings.json_body_bytes
+            check_declared_length(headers, limit)
+            raw = await read_body(receive, limit)
+            view, reader, answers = self._group(group)
+            rows = await (self._read_arrow(view, reader, raw, scope) if arrow else self._read_json(view, reader, raw))
+            self._bulk.metrics.rows(rows.total)
+            try:
+                async with asyncio.timeout(self._settings.request_seconds):
+                    scored = await score_bulk(view, rows, self._context.worker)
+            except TimeoutError as error:
+                raise DeadlineError(f"no answer within {self._settings.request_seconds:g} s") from error
+            if arrow:
+                return await self._context.run(arrow_answer, scored, answers), _ARROW
+            if len(raw) > INLINE_BYTES:
+                return await self._context.run(json_answer, scored, answers), JSON
+            return json_answer(scored, answers), JSON
+
+        await self._bulk.serve(answer, send, request_id)
+
+    async def _read_json(self, view: GroupView, reader: RowReader, raw: bytes) -> BulkRows:
+        limit = self._settings.max_json_rows
+        if len(raw) > INLINE_BYTES:
+            return await self._context.run(read_json_bulk, view, reader, raw, limit)
+        return read_json_bulk(view, reader, raw, limit)
+
+    async def _read_arrow(self, view: GroupView, reader: RowReader, raw: bytes, scope: Scope) -> BulkRows:
+        asked = read_parameters(scope["query_string"])
+        return await self._context.run(
+            read_arrow_bulk,
+            view,
+            reader,
+            raw,
+            max_level=level_limit(asked, view.schema),
+            explain=False,
+            limit=self._settings.max_arrow_rows,
+        )
+
+    def _group(self, name: str) -> tuple[GroupView, RowReader, AnswerReader]:
+        snapshot = self._context.watcher.current
+        view = snapshot.groups.get(name) if snapshot is not None else None
+        if view is None:
+            raise GroupNotFoundError(f"no group is called {name!r}"[:200], field="group")
+        known = self._readers.get(name)
+        if known is not None and known[0] is view:
+            return known
+        if known is not None and known[0].signature == view.signature:
+            made = (view, known[1], known[2])
+        else:
+            made = (view, RowReader(view.signature), AnswerReader(view.signature))
+        self._readers[name] = made
+        return made
+
+
+class _Route:
+    """Bounds, counts and answers the requests of one data route."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.metrics = RouteMetrics(name)
+        self._limit = limit
+        self._under_way = 0
+
+    async def serve(self, answer: Callable[[], Awaitable[Answer]], send: Send, request_id: bytes) -> None:
+        started = perf_counter()
+        if self._under_way >= self._limit:
+            refused = OverloadedError(f"{self._limit} requests are under way in this process; try again in a moment")
+            await self._refuse(refused, send, request_id, started)
+            return
+        self._under_way += 1
+        try:
+            body, media_type = await answer()
+        except Problem as problem:
+            await self._refuse(problem, send, request_id, started)
+        except ClientDisconnectedError:
+            self.metrics.answered(499, perf_counter() - started)
+        except Exception:
+            # The last line of defence: an error of ours is logged in full and told without internals.
+            log.exception("request %s failed", request_id.decode())
+            await self._refuse(InternalError("an internal error; the log has it by this id"), send, request_id, started)
+        else:
+            self.metrics.answered(200, perf_counter() - started)
+            await respond(send, 200, body, media_type, request_id)
+        finally:
+            self._under_way -= 1
+
+    async def _refuse(self, problem: Problem, send: Send, request_id: bytes, started: float) -> None:
+        status = status_of(problem)
+        if status == 500:
+            log.error("request %s: %s: %s", request_id.decode(), type(problem).__name__, problem.detail)
+        self.metrics.answered(status, perf_counter() - started)
+        body = orjson.dumps(problem_body(problem, request_id.decode()))
+        extra = [(name.encode(), value.encode()) for name, value in problem_headers(status).items()]
+        await respond(send, status, body, PROBLEM.encode(), request_id, extra)
+
+
+async def respond(
+    send: Send,
+    status: int,
+    body: bytes,
+    media_type: bytes,
+    request_id: bytes,
+    extra: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    """Send one whole answer."""
+    headers = [
+        (b"content-type", media_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id),
+        *(extra or ()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _media_type(headers: Headers, allowed: frozenset[bytes]) -> bytes:
+    given = header(headers, b"content-type").split(b";", 1)[0].strip().lower()
+    if header(headers, b"content-encoding") not in (b"", b"identity"):
+        raise UnsupportedMediaTypeError("bodies with a content-encoding are not taken", field="content-encoding")
+    if given not in allowed:
+        said = given.decode("latin-1")[:80]
+        wanted = " or ".join(sorted(name.decode() for name in allowed if name))
+        raise UnsupportedMediaTypeError(f"content-type {said!r} is not taken here; send {wanted}", field="content-type")
+    return given

@@ -1,0 +1,223 @@
+"""Rows of JSON become `Features`: the one place where a payload meets a signature.
+
+A single predict sends objects or arrays, a bulk sends columns or objects; all four end in the same matrix. Errors are
+told cell by cell to a `Fault`, so that a single predict can refuse the request and a bulk can refuse just the row.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.data.cells import (
+    ABSENT,
+    FLOAT32_MAX,
+    Fault,
+    exact_integers,
+    from_key_text,
+    is_quick,
+    number_column,
+    text,
+    text_column,
+)
+from gateway.errors import BodyInvalidError, FeatureUnknownError, RowWidthError
+from registry.errors import Problem
+from registry.signature import InputSpec, Signature
+from workers.features import Features, Matrix
+
+
+class RowReader:
+    """Reads rows for one signature. Immutable after construction; one per group view, shared by all requests."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._inputs = signature.inputs
+        self._positions = dict(signature.positions)
+        self._sent = tuple(spec for spec in signature.inputs if spec.from_key is None)
+        self._fed = tuple((i, spec) for i, spec in enumerate(signature.inputs) if spec.from_key is not None)
+        # The quick path of a single row: only plain numbers, nothing fed from the key.
+        self._plain = all(spec.dtype in ("float64", "int64") for spec in signature.inputs) and not self._fed
+        self._names = tuple(spec.name for spec in signature.inputs)
+
+    @cached_property
+    def sent_names(self) -> tuple[str, ...]:
+        """Names of the inputs a request sends, in signature order (inputs fed from the key are not sent)."""
+        return tuple(spec.name for spec in self._sent)
+
+    def instances(self, instances: Sequence[Any], key: Mapping[str, str]) -> Features:
+        """Rows of a single predict: objects by name, or arrays in signature order; every row has this key.
+
+        Raises:
+            Problem: the first fault, with its row and field.
+        """
+        if self._plain and len(instances) == 1:
+            quick = self._one_plain_row(instances[0])
+            if quick is not None:
+                return Features(quick)
+
+        def refuse(row: int, problem: Problem) -> None:
+            problem.row = row
+            raise problem
+
+        columns = self._columns_of_instances(instances, refuse)
+        features = self.columns(columns, len(instances), refuse)
+        for position, spec in self._fed:
+            _feed(features, position, from_key_text(spec, key[str(spec.from_key)]))
+        return features
+
+    def columns(self, columns: Mapping[str, Sequence[Any]], rows: int, fault: Fault) -> Features:
+        """Rows given as one sequence of cells an input; an input without a column is absent in every row.
+
+        Inputs fed from the key are left as NaN or None; see `feed`.
+        """
+        matrix = np.empty((rows, len(self._inputs)), dtype=np.float64)
+        texts: dict[int, Sequence[str | None]] = {}
+        exact: dict[int, NDArray[np.int64]] = {}
+        for position, spec in enumerate(self._inputs):
+            if spec.from_key is not None:
+                matrix[:, position] = np.nan
+                if spec.dtype == "string":
+                    texts[position] = [None] * rows
+                continue
+            cells = columns.get(spec.name)
+            if cells is None:
+                cells = [ABSENT] * rows
+            if spec.dtype == "string":
+                matrix[:, position] = np.nan
+                texts[position] = self._texts(spec, cells, fault)
+            else:
+                big = _fill(matrix, position, spec, cells, fault)
+                if big is not None:
+                    exact[position] = big
+        return Features(matrix, texts, exact)
+
+    def feed(
+        self, features: Features, keys: Sequence[Mapping[str, str]], key_rows: Iterable[int], fault: Fault
+    ) -> None:
+        """Fill the inputs fed from the key, row by row, for rows of many keys."""
+        for position, spec in self._fed:
+            field = str(spec.from_key)
+            values: list[float | str | Problem] = [_fed_cell(spec, key[field]) for key in keys]
+            for row, key in enumerate(key_rows):
+                if key < 0:  # a faulty key: its row has its error already
+                    continue
+                value = values[key]
+                if isinstance(value, Problem):
+                    fault(row, type(value)(value.detail, field=value.field))
+                else:
+                    _feed(features, position, value, row)
+
+    @property
+    def feeds(self) -> bool:
+        """Whether any input is fed from the key."""
+        return bool(self._fed)
+
+    def _one_plain_row(self, row: Any) -> Matrix | None:
+        if type(row) is not dict or len(row) != len(self._names):
+            return None
+        values = []
+        for spec in self._inputs:
+            cell = row.get(spec.name, ABSENT)
+            kind = type(cell)
+            if (kind is float and spec.dtype == "float64") or (kind is int and -(2**53) <= cell <= 2**53):
+                values.append(cell)
+            else:
+                return None
+        return np.array((values,), dtype=np.float64)
+
+    def _columns_of_instances(self, instances: Sequence[Any], fault: Fault) -> Mapping[str, Sequence[Any]]:
+        if type(instances[0]) is list:
+            return columns_of_arrays(self.sent_names, instances, fault)
+        return self.columns_of_objects(instances, fault)
+
+    def columns_of_objects(
+        self, rows: Sequence[Any], fault: Fault, key_fields: tuple[str, ...] = ()
+    ) -> dict[str, Sequence[Any]]:
+        """Columns of object rows, those of key fields (of a bulk) among them; a faulty row reads as absent cells."""
+        allowed = frozenset(self.sent_names).union(key_fields)
+        readable: list[dict[str, Any]] = []
+        for index, row in enumerate(rows):
+            if type(row) is dict and row.keys() <= allowed:
+                readable.append(row)
+                continue
+            if type(row) is not dict:
+                fault(index, BodyInvalidError(f"a row here is an object, got {type(row).__name__}"))
+            else:
+                fault(index, self.unknown(next(name for name in row if name not in allowed)))
+            readable.append({})
+        return {name: [row.get(name, ABSENT) for row in readable] for name in allowed}
+
+    def unknown(self, name: str) -> FeatureUnknownError:
+        """The refusal of a name that is no input (or that the key feeds)."""
+        position = self._positions.get(name)
+        if position is not None:
+            return FeatureUnknownError(f"{name!r} is fed from the key; leave it out", field=name)
+        return FeatureUnknownError(f"{name!r} is no input; inputs are {list(self.sent_names)}"[:600], field=name)
+
+    @staticmethod
+    def _texts(spec: InputSpec, cells: Sequence[Any], fault: Fault) -> list[str | None]:
+        if is_quick(spec, set(map(type, cells))):
+            return list(cells)
+        return text_column(spec, cells, fault)
+
+
+def columns_of_arrays(names: Sequence[str], rows: Sequence[Any], fault: Fault) -> dict[str, Sequence[Any]]:
+    """Columns of array rows; a row of another width or type is a fault and reads as nulls."""
+    width = len(names)
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
+        rows = [_row_of_width(index, row, names, fault) for index, row in enumerate(rows)]
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
+
+
+def _row_of_width(index: int, row: Any, names: Sequence[str], fault: Fault) -> Sequence[Any]:
+    if type(row) is not list:
+        fault(index, BodyInvalidError(f"a row here is an array, got {type(row).__name__}"))
+    elif len(row) != len(names):
+        said = f"the row has {len(row)} cells for {len(names)} columns {list(names)}"
+        fault(index, RowWidthError(said[:600]))
+    else:
+        return row
+    return [None] * len(names)
+
+
+def _fill(
+    matrix: Matrix, position: int, spec: InputSpec, cells: Sequence[Any], fault: Fault
+) -> NDArray[np.int64] | None:
+    exact = None
+    if is_quick(spec, set(map(type, cells))):
+        try:
+            if spec.dtype == "int64":
+                exact = exact_integers(cells)
+            matrix[:, position] = cells
+            if spec.dtype != "float32" or np.abs(matrix[:, position]).max(initial=0.0) <= FLOAT32_MAX:
+                if spec.dtype == "float32":
+                    matrix[:, position] = matrix[:, position].astype(np.float32)
+                return exact
+        except OverflowError:
+            pass  # an integer past 64 bits: the cell-by-cell pass says which
+    floats, exact = number_column(spec, cells, fault)
+    matrix[:, position] = floats
+    return exact
+
+
+def _fed_cell(spec: InputSpec, value: str) -> float | str | Problem:
+    try:
+        fed = from_key_text(spec, value)
+        # Through the ordinary check as well, for categories and ranges.
+        return text(spec, fed) or "" if isinstance(fed, str) else fed
+    except Problem as problem:
+        return problem
+
+
+def _feed(features: Features, position: int, value: float | str, row: int | None = None) -> None:
+    where = slice(None) if row is None else row
+    if isinstance(value, str):
+        column = features.text[position]
+        assert isinstance(column, list)
+        if row is None:
+            column[:] = [value] * len(column)
+        else:
+            column[row] = value
+    else:
+        features.matrix[where, position] = value
