@@ -7,13 +7,14 @@ whose bytes are already the newest version count as unchanged: repeating the cal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from manymodels.errors import ImportFailedError, SourceNotFoundError
 
 if TYPE_CHECKING:
-    from manymodels.client import Client
+    from manymodels.models import ModelCalls
     from manymodels.records import Import
 
 SHOWN_REJECTS: Final = 10
@@ -50,7 +51,7 @@ def parquet_files(source: Path) -> list[Path]:
 
 
 def import_files(
-    client: "Client",
+    client: "ModelCalls",
     group: str,
     source: Path,
     *,
@@ -68,8 +69,9 @@ def import_files(
     files = parquet_files(source)
     for index, path in enumerate(files):
         with path.open("rb") as file:
-            record = client.start_import(group, file, runtime=runtime, on_error=on_error)
-        for record in _watched(client, group, record, pause):
+            started = client.start_import(group, file, runtime=runtime, on_error=on_error)
+        record = started
+        for record in _watched(client, group, started, pause):
             if progress is not None:
                 progress(Progress(path, index, len(files), record))
         if record.state == "failed":
@@ -77,7 +79,7 @@ def import_files(
         yield record
 
 
-def _watched(client: "Client", group: str, record: "Import", pause: Callable[[float], None]) -> Iterator["Import"]:
+def _watched(client: "ModelCalls", group: str, record: "Import", pause: Callable[[float], None]) -> Iterator["Import"]:
     """The record again and again until the import ends, asked for ever less often (20 ms to half a second)."""
     wait = 0.02
     yield record
@@ -88,9 +90,9 @@ def _watched(client: "Client", group: str, record: "Import", pause: Callable[[fl
         yield record
 
 
-def failure(client: "Client", group: str, path: Path, record: "Import") -> ImportFailedError:
+def failure(client: "ModelCalls", group: str, path: Path, record: "Import") -> ImportFailedError:
     """The error of a failed import, with its first rejected rows."""
-    rejects = tuple(reject for reject, _ in zip(client.rejects(group, record.number), range(SHOWN_REJECTS)))
+    rejects = tuple(islice(client.rejects(group, record.number), SHOWN_REJECTS))
     said = (record.error or {}).get("detail") or f"{record.rejected} rows were rejected"
     lines = [f"{path}: import {record.number} failed, nothing was published: {said}"]
     lines += [f"  row {each.row} ({each.key or 'no key'}): {each.detail} ({each.code})" for each in rejects]

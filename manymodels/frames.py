@@ -72,6 +72,12 @@ def json_columns(frame: Any) -> dict[str, Any]:
     }
 
 
+def table_columns(table: Any) -> dict[str, Any]:
+    """A pyarrow table or batch as `{"columns": [...], "data": [row, ...]}`."""
+    columns = [[_cell(value) for value in table.column(i).to_pylist()] for i in range(table.num_columns)]
+    return {"columns": list(table.schema.names), "data": [list(row) for row in zip(*columns, strict=True)]}
+
+
 def _cells(series: Any) -> list[Any]:
     missing = series.isna().tolist()
     return [None if gone else _cell(value) for value, gone in zip(series.tolist(), missing, strict=True)]
