@@ -11,7 +11,7 @@ It needs none of the server's packages and no modelling library; each is importe
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from manymodels.foreign import is_frame, is_table
 from manymodels.frames import ARROW, arrow_stream, has_arrow, json_columns, table_columns
@@ -20,8 +20,11 @@ from manymodels.records import Group
 from manymodels.releases import ReleaseCalls
 from manymodels.results import BulkResult, Lookup, Prediction
 from manymodels.state import Status
-from manymodels.transport import HttpTransport, Transport
+from manymodels.transport import Transport
 from manymodels.wire import Key, checked, group_path, key_pairs, query
+
+if TYPE_CHECKING:
+    from manymodels.http_transport import HttpTransport
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 
@@ -38,16 +41,15 @@ class Client(ModelCalls, ReleaseCalls):
     """
 
     def __init__(self, server: str | Transport | None = None, *, timeout: float = 60.0) -> None:
-        self._http: HttpTransport | None = None
+        self._owned: HttpTransport | None = None
         if server is None or isinstance(server, str):
-            url = server or os.environ.get("MANYMODELS_URL") or DEFAULT_URL
-            self._http = server = HttpTransport(url, timeout=timeout)
+            server = self._owned = _over_http(server or os.environ.get("MANYMODELS_URL") or DEFAULT_URL, timeout)
         super().__init__(server)
 
     def close(self) -> None:
         """Close the connections."""
-        if self._http is not None:
-            self._http.close()
+        if self._owned is not None:
+            self._owned.close()
 
     def __enter__(self) -> Self:
         return self
@@ -157,6 +159,12 @@ class Client(ModelCalls, ReleaseCalls):
     def delete_group(self, name: str, *, confirm: str) -> None:
         """Delete a group with all its models; `confirm` repeats the name."""
         self._delete(group_path(name) + query([("confirm", confirm)]))
+
+
+def _over_http(url: str, timeout: float) -> "HttpTransport":
+    from manymodels.http_transport import HttpTransport  # noqa: PLC0415 - takes half of the command line's start
+
+    return HttpTransport(url, timeout=timeout)
 
 
 def _rows(instances: Any) -> Any:
