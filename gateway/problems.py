@@ -61,6 +61,7 @@ _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
         "nothing_live",
         "partition_not_found",
         "release_not_found",
+        "task_not_found",
         "version_not_found",
     ),
     405: ("method_not_allowed",),
@@ -73,7 +74,9 @@ _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     500: (
         "artifact_damaged",
         "artifact_missing",
+        "database_too_new",
         "discovery_error",
+        "home_invalid",
         "internal_error",
         "problem",
         "recorded_problem",

@@ -1,0 +1,216 @@
+"""Bulk bodies: one bad row is an error of that row alone; what concerns all rows refuses the request."""
+
+from contextlib import suppress
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from gateway.data.arrow import read_arrow_bulk
+from gateway.data.bulk_rows import read_json_bulk
+from gateway.data.rows import RowReader
+from gateway.errors import (
+    ArrowInvalidError,
+    BodyInvalidError,
+    FeatureTypeError,
+    FeatureUnknownError,
+    JsonInvalidError,
+    RowsEmptyError,
+    TooManyRowsError,
+)
+from registry.errors import KeyFieldMissingError, KeyTypeError, Problem
+from tests.support.views import view
+
+COLUMNS = ["store", "brand", "price", "feat"]
+
+
+def read_json(body, *, seen=None, limit=100):
+    seen = seen or view()
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return read_json_bulk(seen, RowReader(seen.signature), raw, limit)
+
+
+def read_arrow(table, *, seen=None, limit=100):
+    seen = seen or view()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    raw = sink.getvalue().to_pybytes()
+    return read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=2, explain=False, limit=limit)
+
+
+def codes(rows):
+    return {row: problem.code for row, problem in rows.errors.items()}
+
+
+def test_columns_objects_and_arrow_read_the_same():
+    data = [["2", "t", 3.5, 1], [2, "t", 1, 0], ["5", "d", 2.5, 0]]
+    objects = [dict(zip(COLUMNS, row, strict=True)) for row in data]
+    by_columns = read_json({"columns": COLUMNS, "data": data})
+    by_objects = read_json({"rows": objects})
+    by_arrow = read_arrow(
+        pa.table({"store": ["2", "2", "5"], "brand": ["t", "t", "d"], "price": [3.5, 1.0, 2.5], "feat": [1, 0, 0]})
+    )
+    for rows in (by_columns, by_objects, by_arrow):
+        assert rows.features.matrix.tolist() == [[3.5, 1.0], [1.0, 0.0], [2.5, 0.0]]
+        assert [rows.keys[k] for k in rows.key_rows.tolist()] == [("2", "t"), ("2", "t"), ("5", "d")]
+        assert not rows.errors
+
+
+def test_column_order_is_free_and_absent_columns_take_defaults():
+    rows = read_json({"columns": ["price", "brand", "store"], "data": [[3.5, "t", "2"]]})
+    assert rows.features.matrix.tolist() == [[3.5, 0.0]]
+    assert rows.keys == [("2", "t")]
+
+
+def test_each_bad_row_is_its_own_error_and_the_rest_is_scored():
+    data = [
+        ["2", "t", 3.5, 0],
+        [2.5, "t", 1.0, 0],
+        ["2", "", 1.0, 0],
+        ["2", None, 1.0, 0],
+        [True, "t", 1.0, 0],
+        ["2", "t", "1.0", 0],
+        ["2", "t", True, 0],
+        ["2", "t", None, 0],
+        ["2", "t", 1.0],
+        "row",
+        ["x" * 600, "t", 1.0, 0],
+        ["2", "t", 9.5, 1],
+    ]
+    rows = read_json({"columns": COLUMNS, "data": data})
+    assert codes(rows) == {
+        1: "key_type",
+        2: "key_type",
+        3: "key_type",
+        4: "key_type",
+        5: "feature_type",
+        6: "feature_type",
+        7: "feature_null",
+        8: "row_width",
+        9: "body_invalid",
+        10: "key_too_long",
+    }
+    assert rows.places.tolist() == [0, 11]
+    assert rows.features.matrix.tolist() == [[3.5, 0.0], [9.5, 1.0]]
+
+
+def test_bad_object_rows_are_their_own_errors():
+    rows = read_json(
+        {
+            "rows": [
+                {"store": "2", "brand": "t", "price": 1.0},
+                {"store": "2", "price": 1.0},
+                {"store": "2", "brand": "t"},
+                {"store": "2", "brand": "t", "price": 1.0, "prize": 1},
+                7,
+            ]
+        }
+    )
+    assert codes(rows) == {1: "key_field_missing", 2: "feature_missing", 3: "feature_unknown", 4: "body_invalid"}
+
+
+def test_one_and_true_and_text_one_are_not_confused():
+    rows = read_json({"columns": COLUMNS, "data": [[1, "t", 1.0, 0], [True, "t", 1.0, 0], ["1", "t", 1.0, 0]]})
+    assert codes(rows) == {1: "key_type"}
+    assert [rows.keys[k] for k in rows.key_rows.tolist()] == [("1", "t"), ("1", "t")]
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"{", JsonInvalidError),
+        (b"[" * 5000 + b"]" * 5000, JsonInvalidError),
+        (b"[]", BodyInvalidError),
+        ({}, BodyInvalidError),
+        ({"columns": COLUMNS, "data": [], "rows": []}, BodyInvalidError),
+        ({"columns": COLUMNS, "data": []}, RowsEmptyError),
+        ({"rows": []}, RowsEmptyError),
+        ({"rows": {}}, BodyInvalidError),
+        ({"columns": "x", "data": [[1]]}, BodyInvalidError),
+        ({"columns": ["store", "price"], "data": [["2", 1.0]]}, KeyFieldMissingError),
+        ({"columns": [*COLUMNS, "prize"], "data": [["2", "t", 1.0, 0, 0]]}, FeatureUnknownError),
+        ({"columns": [*COLUMNS, "price"], "data": [["2", "t", 1.0, 0, 0]]}, BodyInvalidError),
+        ({"columns": COLUMNS, "data": [["2", "t", 1.0, 0]] * 101}, TooManyRowsError),
+        ({"columns": COLUMNS, "data": [["2", "t", 1.0, 0]], "max_fallback_level": -1}, BodyInvalidError),
+        ({"columns": COLUMNS, "data": [["2", "t", 1.0, 0]], "max_fallback_level": True}, BodyInvalidError),
+        ({"columns": COLUMNS, "data": [["2", "t", 1.0, 0]], "explain": 1}, BodyInvalidError),
+        ({"columns": COLUMNS, "data": [["2", "t", 1.0, 0]], "surprise": 1}, BodyInvalidError),
+    ],
+)
+def test_what_concerns_all_rows_refuses_the_request(body, error):
+    with pytest.raises(error):
+        read_json(body)
+
+
+def test_key_fields_feed_inputs_row_by_row():
+    seen = view(
+        {
+            "inputs": [{"name": "s", "dtype": "int64", "from_key": "store"}, {"name": "price"}],
+            "outputs": [{"name": "y"}],
+        }
+    )
+    rows = read_json(
+        {"columns": ["store", "brand", "price"], "data": [["2", "t", 1.0], ["x", "t", 1.0], ["5", "t", 2.0]]}, seen=seen
+    )
+    assert codes(rows) == {1: "feature_type"}
+    assert rows.features.matrix.tolist() == [[2.0, 1.0], [5.0, 2.0]]
+
+
+def test_arrow_rows_with_nulls_are_their_own_errors():
+    table = pa.table(
+        {
+            "store": pa.array(["2", None, "2", ""]),
+            "brand": pa.array(["t", "t", "t", "t"]).dictionary_encode(),
+            "price": pa.array([1.0, 1.0, None, 2.0]),
+        }
+    )
+    assert codes(read_arrow(table)) == {1: "key_type", 2: "feature_null", 3: "key_type"}
+
+
+def test_arrow_nan_is_missing_and_infinity_is_refused():
+    table = pa.table({"store": ["2"] * 3, "brand": ["t"] * 3, "price": [float("nan"), float("inf"), 1.0]})
+    assert codes(read_arrow(table)) == {0: "feature_null", 1: "feature_type"}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "error"),
+    [
+        ("price", ["1.0"], FeatureTypeError),
+        ("price", [True], FeatureTypeError),
+        ("feat", [1.0], FeatureTypeError),
+        ("store", [1.5], KeyTypeError),
+        ("store", [True], KeyTypeError),
+        ("prize", [1], FeatureUnknownError),
+    ],
+)
+def test_arrow_columns_of_a_wrong_type_refuse_the_request(column, values, error):
+    columns = {"store": ["2"], "brand": ["t"], "price": [1.0]} | {column: values}
+    with pytest.raises(error):
+        read_arrow(pa.table(columns))
+
+
+def test_arrow_integer_keys_are_decimal_text():
+    rows = read_arrow(pa.table({"store": pa.array([2, -3], pa.int32()), "brand": ["t", "t"], "price": [1, 2]}))
+    assert [rows.keys[k] for k in rows.key_rows.tolist()] == [("2", "t"), ("-3", "t")]
+
+
+@pytest.mark.parametrize("raw", [b"", b"nonsense", b"ARROW1\0\0", b"\xff" * 64])
+def test_broken_arrow_is_refused(raw):
+    seen = view()
+    with pytest.raises(ArrowInvalidError):
+        read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=0, explain=False, limit=10)
+
+
+def test_truncated_and_flipped_arrow_never_crashes():
+    seen = view()
+    table = pa.table({"store": ["2"] * 50, "brand": ["t"] * 50, "price": [1.0] * 50})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    raw = bytearray(sink.getvalue().to_pybytes())
+    reader = RowReader(seen.signature)
+    for cut in range(0, len(raw), 37):
+        for damaged in (bytes(raw[:cut]), bytes(raw[:cut] + bytes([raw[cut] ^ 0x55]) + raw[cut + 1 :])):
+            with suppress(Problem):
+                read_arrow_bulk(seen, reader, damaged, max_level=0, explain=False, limit=1000)
