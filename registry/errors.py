@@ -169,6 +169,18 @@ class DatabaseBusyError(RegistryError):
     code = "database_busy"
 
 
+class DatabaseTooNewError(RegistryError):
+    """The database was written by a later version of manymodels."""
+
+    code = "database_too_new"
+
+
+class TaskNotFoundError(RegistryError):
+    """No task has this number, or it was pruned long after it ended."""
+
+    code = "task_not_found"
+
+
 class UploadTooLargeError(RegistryError):
     """An upload is over the limit."""
 

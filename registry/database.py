@@ -1,0 +1,240 @@
+"""The one door to SQL: engines, transactions, and what a locked or full database means to a caller.
+
+Readers see one consistent state for as long as they read; writers take the write lock before they look, so that what
+they decide still holds when they write. Everything that only SQLite needs stands here: WAL so that readers never wait,
+`BEGIN IMMEDIATE`, and `synchronous=FULL`, because a registration that was answered must survive power loss (NORMAL may
+lose the last commits of a WAL).
+"""
+
+import fcntl
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from registry.errors import DatabaseBusyError, DatabaseTooNewError
+
+MIGRATIONS: Final = "registry:migrations"
+POLL_SECONDS: Final = 0.002
+LONG_SECONDS: Final = 0.02
+PAUSE_SECONDS: Final = 0.006
+
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA cache_size=-16384",  # 16 MiB a connection: the random part of a batch's index pages
+    "PRAGMA journal_size_limit=67108864",  # a WAL that grew under a long reader shrinks again
+)
+_AWAY: Final = {  # SQLite's primary result codes that say: not now
+    sqlite3.SQLITE_BUSY: "the database is locked by another writer; try again",
+    sqlite3.SQLITE_LOCKED: "the database is locked by another writer; try again",
+    sqlite3.SQLITE_PROTOCOL: "the database is locked by another writer; try again",
+    sqlite3.SQLITE_FULL: "the disk that holds the database is full",
+    sqlite3.SQLITE_READONLY: "the database cannot be written",
+    sqlite3.SQLITE_IOERR: "the disk that holds the database fails",
+    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
+}
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, whatever characters its path holds."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
+class Database:
+    """Transactions over one database, from any thread; connections open at first use, so after any process start.
+
+    Args:
+        url: an SQLAlchemy URL; `sqlite_url` makes one of a path.
+        busy_seconds: how long a writer waits for its turn before DatabaseBusyError.
+    """
+
+    def __init__(self, url: str, *, busy_seconds: float = 5.0) -> None:
+        self.url = url
+        self._busy_seconds = busy_seconds
+        self._opening = threading.Lock()
+        self._engine: Engine | None = None
+        self._turn = threading.Lock()
+        self._rest_until = 0.0
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction: every statement in it sees the same state.
+
+        Raises:
+            DatabaseBusyError: if the database is away.
+        """
+        with _said_as_busy(), self._connected() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A write transaction: committed on a clean exit, undone on an exception.
+
+        Raises:
+            DatabaseBusyError: if another writer holds the lock too long, or the disk is full.
+        """
+        if not self._turn.acquire(timeout=self._busy_seconds):
+            raise DatabaseBusyError(_AWAY[sqlite3.SQLITE_BUSY])
+        try:
+            with _said_as_busy(), self._connected() as connection:
+                self._rest()
+                writing = connection.execution_options(manymodels_write=True)
+                with writing.begin():
+                    started = time.monotonic()
+                    yield writing
+                self._plan_rest(started)
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Close the idle connections; a later use opens new ones."""
+        with self._opening:
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with self._open().connect() as connection:
+            yield connection
+
+    def _open(self) -> Engine:
+        with self._opening:
+            if self._engine is None:
+                self._engine = open_engine(self.url, self._busy_seconds)
+            return self._engine
+
+    def _rest(self) -> None:
+        """Let other processes in: SQLite has no queue, so whoever writes in long steps pauses between them."""
+        pause = self._rest_until - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+
+    def _plan_rest(self, started: float) -> None:
+        ended = time.monotonic()
+        self._rest_until = ended + PAUSE_SECONDS if ended - started > LONG_SECONDS else 0.0
+
+
+def migrate(url: str) -> None:
+    """Create or upgrade the schema; a database that is up to date stays untouched.
+
+    Only a parent process calls this, before its children open the database; a file lock serialises parents that start
+    on one home at the same time. Migrations only ever expand, so an older reader beside a newer one goes on working.
+
+    Raises:
+        DatabaseTooNewError: if a later version of manymodels has written the schema.
+        DatabaseBusyError: if the database is locked for too long.
+    """
+    database = Database(url)
+    try:
+        with _lock(url), database.write() as connection:
+            config = alembic_config()
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise DatabaseTooNewError(
+                    f"the database has a schema this version does not know ({error}); use the version that wrote it"
+                ) from error
+    finally:
+        database.close()
+
+
+def alembic_config() -> Config:
+    """The alembic configuration of the registry's own migrations."""
+    config = Config()
+    config.set_main_option("script_location", MIGRATIONS)
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def newest_schema() -> str | None:
+    """The revision identifier of the newest migration."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+@contextmanager
+def _lock(url: str) -> Iterator[None]:
+    """Hold `<database>.lock` beside a SQLite file; a server database locks its own schema table."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        yield
+        return
+    with Path(f"{parsed.database}.lock").open("a", encoding="ascii") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def open_engine(url: str, busy_seconds: float) -> Engine:
+    """An engine whose transactions follow the rules of this module."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": busy_seconds, "isolation_level": None, "check_same_thread": False},
+        pool_size=4,
+        max_overflow=28,
+        pool_timeout=busy_seconds,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(raw: sqlite3.Connection, _record: object) -> None:
+        for pragma in _PRAGMAS:
+            raw.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("manymodels_write"):
+            _begin_immediate(connection, busy_seconds)
+        else:
+            connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _begin_immediate(connection: Connection, busy_seconds: float) -> None:
+    """Take the write lock, asking every 2 ms: SQLite's own wait grows to 100 ms and starves beside a busy writer."""
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            break
+        except OperationalError as error:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}")
+
+
+@contextmanager
+def _said_as_busy() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise DatabaseBusyError("all connections to the database are in use; try again") from error
+    except OperationalError as error:
+        detail = _AWAY.get(_primary_code(error)) if isinstance(error.orig, sqlite3.Error) else "the database is away"
+        if detail is None:
+            raise
+        raise DatabaseBusyError(detail) from error
+
+
+def _primary_code(error: OperationalError) -> int:
+    origin: Any = error.orig
+    return int(getattr(origin, "sqlite_errorcode", 0) or 0) & 0xFF
