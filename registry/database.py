@@ -60,11 +60,13 @@ class Database:
     Args:
         url: an SQLAlchemy URL; `sqlite_url` makes one of a path.
         busy_seconds: how long a writer waits for its turn before DatabaseBusyError.
+        durable: whether SQLite forces every commit to the disk; False only for what power loss makes void anyway.
     """
 
-    def __init__(self, url: str, *, busy_seconds: float = 5.0) -> None:
+    def __init__(self, url: str, *, busy_seconds: float = 5.0, durable: bool = True) -> None:
         self.url = url
         self._busy_seconds = busy_seconds
+        self._durable = durable
         self._opening = threading.Lock()
         self._engine: Engine | None = None
         self._turn = threading.Lock()
@@ -115,7 +117,7 @@ class Database:
     def _open(self) -> Engine:
         with self._opening:
             if self._engine is None:
-                self._engine = open_engine(self.url, self._busy_seconds)
+                self._engine = open_engine(self.url, self._busy_seconds, durable=self._durable)
             return self._engine
 
     def _rest(self) -> None:
@@ -179,7 +181,7 @@ def _lock(url: str) -> Iterator[None]:
         yield
 
 
-def open_engine(url: str, busy_seconds: float) -> Engine:
+def open_engine(url: str, busy_seconds: float, *, durable: bool = True) -> Engine:
     """An engine whose transactions follow the rules of this module."""
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url)
@@ -195,6 +197,8 @@ def open_engine(url: str, busy_seconds: float) -> Engine:
     def _prepare(raw: sqlite3.Connection, _record: object) -> None:
         for pragma in _PRAGMAS:
             raw.execute(pragma)
+        if not durable:
+            raw.execute("PRAGMA synchronous=NORMAL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
