@@ -22,6 +22,6 @@ class WatchersFullError(DiscoveryError):
 
 
 class SnapshotUnavailableError(DiscoveryError):
-    """This process has not read its first snapshot yet."""
+    """No first snapshot has been read in this process yet."""
 
     code = "snapshot_unavailable"

@@ -18,7 +18,7 @@ LOOKS_A_TTL: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The lease counter a reader last saw of a member, and since when (reader's monotonic seconds) it has stood still."""
+    """The lease counter a reader last saw of a member, and since when (monotonic seconds) it has stood still."""
 
     counter: int
     since: float

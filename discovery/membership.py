@@ -37,7 +37,7 @@ class Membership(Protocol):
         """Give up a lease; leaving twice is fine."""
 
     def members(self) -> tuple[Member, ...]:
-        """All members by id, each in the state this reader judges it to be in. The same object while nothing changes."""
+        """All members by id, each in the state this reader judges it in; the same object while nothing changes."""
 
     def stats(self) -> Mapping[str, Mapping[str, Any]]:
         """What members last said of themselves with a renewal, by member id."""

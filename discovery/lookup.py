@@ -1,0 +1,90 @@
+"""Lookup: where a partition is served, for operators and for clients that call workers themselves.
+
+A pure function over a snapshot: no SQL, no network, so asking is as cheap as predicting and always agrees with what
+the same process would do with a request.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from discovery.errors import NothingLiveError
+from discovery.placement import Placement, place
+from discovery.snapshot import DeploymentView, GroupView, Member, Revision, Snapshot
+from registry.errors import GroupNotFoundError
+from registry.keys import PartitionKey, shard_of
+
+TTL_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Where one full key is served.
+
+    Attributes:
+        slot, shard: where the key hashes to, by the live release's count of shards.
+        placement: all members with the reason for their order; `members` are those to ask, preferred first.
+        ttl: seconds for which a client may keep this answer without asking again.
+    """
+
+    group: str
+    key: PartitionKey
+    slot: int
+    shard: int
+    deployment: str
+    release: int
+    placement: Placement
+    revision: Revision
+    ttl: float
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members to ask, preferred first."""
+        return self.placement.members
+
+
+def group_view(snapshot: Snapshot, group: str) -> GroupView:
+    """A group of the snapshot.
+
+    Raises:
+        GroupNotFoundError: if there is none of this name.
+    """
+    view = snapshot.groups.get(group)
+    if view is None:
+        raise GroupNotFoundError(f"there is no group {group!r}", field="group")
+    return view
+
+
+def live_deployment(view: GroupView) -> DeploymentView:
+    """The deployment that answers for a group.
+
+    Raises:
+        NothingLiveError: if none points at a release.
+    """
+    for deployment in view.deployments.values():
+        return deployment
+    raise NothingLiveError(f"{view.name} has no live release yet; build one and promote it", field="group")
+
+
+def lookup(snapshot: Snapshot, group: str, values: tuple[str, ...], ttl: float = TTL_SECONDS) -> Lookup:
+    """Find a full key, given as its checked text values in field order (see `KeySchema.parse`).
+
+    Raises:
+        GroupNotFoundError: if there is no such group.
+        NothingLiveError: if the group has no live release.
+    """
+    view = group_view(snapshot, group)
+    deployment = live_deployment(view)
+    key = view.schema.key(values)
+    slot = view.schema.slot(key)
+    shard = shard_of(slot, deployment.release.manifest.shards)
+    return Lookup(
+        group=group,
+        key=key,
+        slot=slot,
+        shard=shard,
+        deployment=deployment.name,
+        release=deployment.release.number,
+        placement=place(snapshot.members, group, shard),
+        revision=snapshot.revision,
+        ttl=ttl,
+    )

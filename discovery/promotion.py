@@ -1,0 +1,162 @@
+"""Promotion: prepare first, then flip.
+
+Members are asked to map the new release; only when every living worker has announced that it holds it, one transaction
+points the deployment at it. In all other cases the old release goes on, as if nothing had been asked. A house without
+members (an offline home) proves instead that the release lies whole in the artifact store.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from discovery.membership import WORKER, Membership
+from registry.artifacts.store import ArtifactStore
+from registry.database import Database
+from registry.deployments import Flip, flip, unwant, want
+from registry.errors import (
+    ArtifactDamagedError,
+    ArtifactMissingError,
+    DatabaseBusyError,
+    PromotionRefusedError,
+    ReleaseStateError,
+)
+from registry.failpoints import failpoint
+from registry.manifest import read_manifest
+from registry.records import Deployment
+from registry.releases import get_release
+
+log = logging.getLogger("manymodels.discovery")
+
+FAILPOINTS: Final = ("promotion.before_want", "promotion.wanted", "promotion.prepared", "promotion.flipped")
+POLL_SECONDS: Final = 0.005
+WANT_MARGIN_SECONDS: Final = 30.0
+DEFAULT_DEPLOYMENT: Final = "blue"
+
+
+def promote(
+    database: Database,
+    membership: Membership,
+    store: ArtifactStore,
+    group: str,
+    target: int | Mapping[str, Deployment],
+    *,
+    if_match: str | None = None,
+    author: str = "",
+    deadline_seconds: float = 10.0,
+    now: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Flip:
+    """Make a release live: a promotion, or a rollback where its number is lower than the live one's.
+
+    `target` is the release that `blue` shall serve alone, or the complete deployments by name. `if_match` is the etag
+    that the deployments must still have at the flip. Members have `deadline_seconds` to map the release. `now` tells
+    seconds since 1970, `clock` monotonic seconds, and `sleep` rests for seconds between two looks.
+
+    Raises:
+        GroupNotFoundError, ReleaseNotFoundError, ReleaseStateError, DeploymentInvalidError.
+        PreconditionFailedError: if the deployments changed meanwhile.
+        PromotionRefusedError: if a living worker did not hold the release in time; nothing changed.
+        DatabaseBusyError: if SQL was away; nothing changed.
+    """
+    deployments = _deployments(target)
+    numbers = sorted({deployment.release for deployment in deployments.values()})
+    manifests = _ready_manifests(database, group, numbers)
+    failpoint("promotion.before_want")
+    _want(database, group, numbers, until=now() + deadline_seconds + WANT_MARGIN_SECONDS)
+    try:
+        failpoint("promotion.wanted")
+        if not _await_members(membership, group, numbers, clock() + deadline_seconds, clock, sleep):
+            _check_stored(store, manifests)
+        failpoint("promotion.prepared")
+        with database.write() as connection:
+            flipped = flip(connection, group, deployments, if_match=if_match, author=author, now=now())
+            for number in numbers:
+                unwant(connection, group, number)
+    except Exception:
+        _give_up(database, group, numbers)
+        raise
+    failpoint("promotion.flipped")
+    return flipped
+
+
+def _deployments(target: int | Mapping[str, Deployment]) -> Mapping[str, Deployment]:
+    if isinstance(target, int):
+        return {DEFAULT_DEPLOYMENT: Deployment(DEFAULT_DEPLOYMENT, target, 100)}
+    return target
+
+
+def _ready_manifests(database: Database, group: str, numbers: list[int]) -> list[str]:
+    """Manifest digests of the releases; refuses early what the flip would refuse after a wait."""
+    manifests = []
+    with database.read() as connection:
+        for number in numbers:
+            release = get_release(connection, group, number)
+            if release.state != "ready" or release.manifest is None:
+                raise ReleaseStateError(
+                    f"release {number} of {group} is {release.state}; only a ready one can be promoted", field="release"
+                )
+            manifests.append(release.manifest)
+    return manifests
+
+
+def _want(database: Database, group: str, numbers: list[int], until: float) -> None:
+    with database.write() as connection:
+        for number in numbers:
+            want(connection, group, number, until)
+
+
+def _give_up(database: Database, group: str, numbers: list[int]) -> None:
+    """Take the wish back. Where SQL is away it ends by its own time, so the first failure is the one to report."""
+    try:
+        with database.write() as connection:
+            for number in numbers:
+                unwant(connection, group, number)
+    except DatabaseBusyError as error:
+        log.warning("releases %s of %s stay wanted until their time is over: %s", numbers, group, error)
+
+
+def _await_members(
+    membership: Membership,
+    group: str,
+    numbers: list[int],
+    deadline: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> bool:
+    """Wait until every living worker holds the releases; False if no worker lives.
+
+    A suspect worker still serves and is waited for: it recovers, or dies and no longer counts. A draining one takes
+    no new requests and does not count.
+    """
+    while True:
+        prepared = frozenset.intersection(*(membership.prepared(group, number) for number in numbers))
+        workers = _living_workers(membership)
+        lacking = sorted(workers - prepared)
+        if not lacking:
+            return bool(workers)
+        if clock() >= deadline:
+            raise PromotionRefusedError(
+                f"{len(lacking)} of {len(workers)} workers did not hold release {numbers} of {group} in time "
+                f"({', '.join(lacking[:5])}); the former release goes on"
+            )
+        sleep(POLL_SECONDS)
+
+
+def _living_workers(membership: Membership) -> frozenset[str]:
+    return frozenset(
+        member.id
+        for member in membership.members()
+        if WORKER in member.services and member.state in ("alive", "suspect")
+    )
+
+
+def _check_stored(store: ArtifactStore, manifests: list[str]) -> None:
+    """Refuse a release whose manifest or segments the store does not hold whole."""
+    try:
+        for digest in manifests:
+            for segment in read_manifest(store.path(digest).read_bytes()).segments:
+                store.path(segment.digest)
+    except (ArtifactMissingError, ArtifactDamagedError) as error:
+        raise PromotionRefusedError(f"the release is not whole in the artifact store: {error.detail}") from error

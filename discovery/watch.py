@@ -1,0 +1,208 @@
+"""The watcher: one thread a process that keeps the current snapshot current.
+
+It asks for the revision every few hundredths of a second, which costs two cheap reads, and builds a snapshot only when
+that moved, a member changed state or a hold ended. What serves is mapped before a snapshot becomes current, so a
+request that fixes the current snapshot never waits and never meets a release that is not there. When SQL, the leases
+or the artifacts are away, the last snapshot stays.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from discovery.adoption import Adoption, to_adopt, to_announce, to_show
+from discovery.errors import SnapshotUnavailableError
+from discovery.membership import Membership
+from discovery.snapshot import Revision, Snapshot
+from discovery.snapshots import house_revision, read_snapshot
+from discovery.waiters import Waiters
+from registry.artifacts.store import ArtifactStore
+from registry.database import Database
+
+log = logging.getLogger("manymodels.discovery")
+
+REREAD_SECONDS: Final = 30.0
+LONGEST_BACKOFF: Final = 2.0
+
+Adopt = Callable[[Snapshot], Adoption]
+
+
+class SnapshotWatcher:
+    """Owns `current`, which any thread or coroutine reads without a lock.
+
+    Polls never overlap: the thread's own and those that `refresh` asks for run one after another. `adopt` is called
+    from a poll, in order of revisions, before the snapshot is shown. Its thread lives from `start` to `stop`.
+
+    Attributes:
+        failures: polls that failed since the start; the last snapshot stayed current.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ArtifactStore,
+        membership: Membership,
+        adopt: Adopt | None = None,
+        *,
+        member_id: str | None = None,
+        interval: float = 0.05,
+        max_waiters: int = 1000,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is read yet.
+
+        `adopt` maps a snapshot's releases and says which are held; None in a process that serves no models. What it
+        holds is announced for `member_id`. `interval` is seconds between polls. `now` tells seconds since 1970, for
+        holds that end, `clock` monotonic seconds, for reading again now and then.
+        """
+        self.current: Snapshot | None = None
+        self.failures = 0
+        self._database = database
+        self._store = store
+        self._membership = membership
+        self._adopt = adopt
+        self._member_id = member_id
+        self._interval = interval
+        self._now = now
+        self._clock = clock
+        self._waiters = Waiters(max_waiters)
+        self._polling = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshot-watcher", daemon=True)
+        self._fresh: Snapshot | None = None
+        self._announced: frozenset[tuple[str, int]] = frozenset()
+        self._failures_in_a_row = 0
+        self._read_at = 0.0
+
+    def start(self) -> None:
+        """Start polling in a thread of its own; the first snapshot may take a moment (see `refresh`)."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the long polls and the thread. The current snapshot stays readable. Stopping twice is fine."""
+        self._stopping.set()
+        self._waiters.close()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def end_waits(self) -> None:
+        """End all long polls now and from now on, for a process that drains; watching goes on."""
+        self._waiters.close()
+
+    def refresh(self) -> Snapshot:
+        """Poll now and answer what is current then; blocks for one poll and is meant for after a write of one's own.
+
+        A poll that fails is counted and the last snapshot answered.
+
+        Raises:
+            SnapshotUnavailableError: if not even a first snapshot could be read.
+        """
+        self._poll_once()
+        return self._shown()
+
+    async def wait(self, since: Revision | None, timeout: float) -> Snapshot:  # noqa: ASYNC109 - its end is an answer
+        """The current snapshot as soon as its revision is not `since`, after `timeout` seconds, or at `stop`.
+
+        Any other revision answers at once: an older one, one of an unknown epoch, one that is ahead of this process.
+
+        Raises:
+            WatchersFullError: if too many long polls are under way.
+            SnapshotUnavailableError: if there is no snapshot even then.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._is_news(since):
+                    async with self._waiters.woken() as woken:
+                        if self._is_news(since):  # shown between the look and the enrolment
+                            break
+                        await woken
+                    if self._waiters.closed:
+                        break
+        except TimeoutError:
+            pass
+        return self._shown()
+
+    def _is_news(self, since: Revision | None) -> bool:
+        return self.current is not None and self.current.revision != since
+
+    def _shown(self) -> Snapshot:
+        if self.current is None:
+            raise SnapshotUnavailableError("no first snapshot could be read yet; see the log")
+        return self.current
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._pause()):
+            self._poll_once()
+
+    def _pause(self) -> float:
+        """Seconds to the next poll: doubled with each failure in a row."""
+        doubled: float = self._interval * 2.0 ** min(self._failures_in_a_row, 10)
+        return min(doubled, max(LONGEST_BACKOFF, self._interval))
+
+    def _poll_once(self) -> None:
+        with self._polling:
+            try:
+                settled = self._poll()
+            except Exception as error:  # noqa: BLE001 - a watcher that died would show yesterday for ever
+                self._count_failure(f"the last snapshot stays: {type(error).__name__}: {error}")
+            else:
+                if settled:
+                    self._failures_in_a_row = 0
+                else:
+                    self._count_failure("some live releases could not be mapped here; their groups stay as they were")
+
+    def _count_failure(self, message: str) -> None:
+        if not self._failures_in_a_row:
+            log.warning(message)
+        self.failures += 1
+        self._failures_in_a_row += 1
+
+    def _poll(self) -> bool:
+        """Bring `current` up to date; answers whether everything live is mapped."""
+        if self._fresh is not None and not self._moved(self._fresh):
+            return True
+        fresh = read_snapshot(self._database, self._store, self._membership, self._fresh, self._now())
+        read_at = self._clock()
+        settled, ready = True, None
+        shown = fresh
+        if self._adopt is not None:
+            ready = self._adopt(to_adopt(fresh, self.current)).ready
+            shown, settled = to_show(fresh, self.current, ready)
+        self._show(shown)
+        if ready is not None and self._member_id is not None:
+            self._announce(self._member_id, to_announce(fresh, ready))
+        self._fresh, self._read_at = fresh, read_at
+        return settled
+
+    def _moved(self, fresh: Snapshot) -> bool:
+        """Whether there is reason to read again; every so often there is without one, should a count be missed."""
+        return (
+            self._failures_in_a_row > 0
+            or self._clock() - self._read_at >= REREAD_SECONDS
+            or (fresh.expires is not None and self._now() >= fresh.expires)
+            or house_revision(self._database, self._membership) != fresh.revision
+            or self._membership.members() != fresh.members
+        )
+
+    def _show(self, shown: Snapshot) -> None:
+        """Make a snapshot current under a revision greater than any this process has shown."""
+        current = self.current
+        if current is not None and shown.revision.epoch == current.revision.epoch:
+            behind = current.revision.number - shown.revision.number
+            if behind == 0 and shown.same_picture(current):
+                return
+            if behind >= 0:  # time, not a write, changed the picture: count that, for every process to see
+                self._membership.bump(behind + 1)
+                shown = replace(shown, revision=replace(current.revision, number=current.revision.number + 1))
+        self.current = shown
+        self._waiters.wake()
+
+    def _announce(self, member_id: str, prepared: frozenset[tuple[str, int]]) -> None:
+        if prepared != self._announced:
+            self._membership.announce(member_id, prepared)
+            self._announced = prepared
