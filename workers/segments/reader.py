@@ -1,0 +1,192 @@
+"""Reading a segment: its index is mapped, its frames are read when a model is loaded.
+
+Nothing a damaged file says is believed. At open the header, the index's checksum and every bound in it are checked;
+a model's bytes are compared with their SHA-256 each time they are read. What does not fit is refused as
+`SegmentDamagedError`, never answered.
+"""
+
+import mmap
+import os
+import weakref
+from bisect import bisect_left
+from hashlib import blake2b
+from pathlib import Path
+from struct import Struct
+from typing import Any, Final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from registry.artifacts.bundle import read_slice
+from registry.artifacts.frames import decompress, verified
+from registry.artifacts.store import ArtifactStore
+from registry.errors import ArtifactDamagedError, ArtifactMissingError
+from registry.keys import SLOTS, key_id
+from registry.records import BundleSlice
+from workers.errors import SegmentDamagedError
+from workers.segments.layout import ARRAYS, LARGEST_MODEL, MAX_HEADER, RUNTIMES, SegmentHeader, StoredEntry, read_header
+
+Numbers = NDArray[Any]
+
+_PAIR: Final = Struct(">QQ")
+
+
+class Segment:
+    """One open segment file. Immutable and safe from any thread.
+
+    The mapping and the file descriptor live as long as the object, so whoever reads from it keeps it alive; the file
+    itself may be deleted meanwhile. Rows are positions 0 to len - 1 in order of the keys' identities.
+
+    Attributes:
+        header: group, shard, shards and sizes.
+        trained: float64, shape (models,): seconds since 1970 that training data reaches, NaN where unknown.
+        slots: uint16, shape (models,): slot of each key, 0 for partial keys.
+    """
+
+    def __init__(self, descriptor: int, header: SegmentHeader, store: ArtifactStore | None) -> None:
+        weakref.finalize(self, os.close, descriptor)
+        self.header = header
+        self._descriptor = descriptor
+        self._store = store
+        self._index = memoryview(mmap.mmap(descriptor, header.index_end, access=mmap.ACCESS_READ))
+        self._check_checksum()
+        arrays = {name: self._array(name) for name in ARRAYS if name != "stored"}
+        _check(arrays, header)
+        # A memoryview answers one Python number a look-up several times faster than a numpy array does.
+        self._high, self._low = arrays["identity_high"].data, arrays["identity_low"].data
+        self._bounds, self._meta_bounds = arrays["frame_bounds"].data, arrays["meta_bounds"].data
+        self._size, self._heap = arrays["size"].data, arrays["heap"].data
+        self._version, self._runtime = arrays["version"].data, arrays["runtime"].data
+        self._meta, self._digest = arrays["meta"].data, arrays["digest"]
+        self.trained: NDArray[np.float64] = arrays["trained"]
+        self.slots: NDArray[np.uint16] = arrays["slot"]
+
+    @classmethod
+    def open(cls, path: Path, store: ArtifactStore | None = None) -> "Segment":
+        """Open and check a segment file; `store` is where its large models lie, needed only to `read` those.
+
+        Raises:
+            SegmentDamagedError: if the file is not what a writer wrote.
+            FileNotFoundError: if there is none.
+        """
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            header = read_header(os.pread(descriptor, 8 + MAX_HEADER, 0), size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(descriptor, header, store)
+
+    def __len__(self) -> int:
+        return self.header.models
+
+    def find(self, identity: bytes) -> int:
+        """Row of the model whose key has this identity (16 bytes), -1 if there is none."""
+        high, low = _PAIR.unpack(identity)
+        keys = self._high
+        row = bisect_left(keys, high)
+        while row < len(keys) and keys[row] == high:
+            if self._low[row] == low:
+                return row
+            row += 1
+        return -1
+
+    def identity(self, row: int) -> bytes:
+        """The identity of a row's key, 16 bytes."""
+        return _PAIR.pack(self._high[row], self._low[row])
+
+    def entry(self, row: int) -> StoredEntry:
+        """What is known of a row's model. Raises SegmentDamagedError."""
+        meta = self._meta[self._meta_bounds[row] : self._meta_bounds[row + 1]]
+        try:
+            key, trained_through, trained_at, classes, place = orjson.loads(meta)
+            entry = StoredEntry(
+                key=key,
+                version=self._version[row],
+                runtime=RUNTIMES[self._runtime[row]],
+                digest=self._digest[row].tobytes().hex(),
+                size=self._size[row],
+                heap=self._heap[row],
+                classes=tuple(classes),
+                trained_through=trained_through,
+                trained_at=trained_at,
+                slot=int(self.slots[row]),
+                place=None if place is None else _place(*place),
+            )
+            honest = key_id(key) == self.identity(row)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} cannot be read") from error
+        if not honest:
+            raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} names another key: {key!r}")
+        return entry
+
+    def length(self, row: int) -> int:
+        """Bytes of a row's frame, 0 for a large model."""
+        length: int = self._bounds[row + 1] - self._bounds[row]
+        return length
+
+    def frame(self, row: int) -> bytes:
+        """A row's zstd frame as it lies in the file, empty for a large model; unchecked but for its length."""
+        length = self.length(row)
+        frame = os.pread(self._descriptor, length, self.header.index_end + self._bounds[row])
+        if len(frame) != length:
+            raise SegmentDamagedError(f"a segment of {self.header.group!r} gave {len(frame)} of {length} bytes")
+        return frame
+
+    def read(self, row: int) -> bytes:
+        """A row's artifact, its size and SHA-256 checked.
+
+        Raises:
+            SegmentDamagedError: if the bytes are not those that were registered.
+        """
+        entry = self.entry(row)
+        try:
+            return verified(self._raw(row, entry), entry.digest)
+        except (ArtifactDamagedError, ArtifactMissingError) as error:
+            raise SegmentDamagedError(f"version {entry.version} of {entry.key!r}: {error.detail}") from error
+
+    def _raw(self, row: int, entry: StoredEntry) -> bytes:
+        if entry.place is None:
+            return decompress(self.frame(row), entry.size)
+        if self._store is None:
+            raise ArtifactMissingError("a large model was asked for without its artifact store")
+        return read_slice(self._store, entry.place, entry.size)
+
+    def _check_checksum(self) -> None:
+        found = blake2b(self.header.unsigned.spelled, digest_size=16)
+        found.update(self._index[len(self.header.spelled) :])
+        if found.hexdigest() != self.header.checksum:
+            raise SegmentDamagedError(f"the index of a segment of {self.header.group!r} does not have its checksum")
+
+    def _array(self, name: str) -> Numbers:
+        first = len(self.header.spelled)
+        start, end = self.header.spans[name]
+        array = np.frombuffer(self._index[first + start : first + end], dtype=ARRAYS[name][1])
+        return array.reshape(self.header.shapes[name])
+
+
+def _place(bundle: object, offset: object, length: object) -> BundleSlice:
+    return BundleSlice(str(bundle), int(str(offset)), int(str(length)))
+
+
+def _check(arrays: dict[str, Numbers], header: SegmentHeader) -> None:
+    """Refuse an index that would lead outside the file or to the wrong row, whatever its checksum says."""
+    high, low = arrays["identity_high"], arrays["identity_low"]
+    ascending = (high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))
+    sound = (
+        bool(ascending.all())
+        and _bounds_hold(arrays["frame_bounds"], header.stored_size)
+        and _bounds_hold(arrays["meta_bounds"], header.meta_size)
+        and bool((arrays["size"] <= LARGEST_MODEL).all())
+        and bool((arrays["runtime"] < len(RUNTIMES)).all())
+        and bool((arrays["version"] > 0).all())
+        and bool((arrays["slot"] < SLOTS).all())
+    )
+    if not sound:
+        raise SegmentDamagedError(f"the index of a segment of {header.group!r} contradicts itself")
+
+
+def _bounds_hold(bounds: Numbers, size: int) -> bool:
+    return bool(bounds[0] == 0) and bool(bounds[-1] == size) and bool((bounds[1:] >= bounds[:-1]).all())
