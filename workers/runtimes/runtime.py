@@ -4,11 +4,13 @@ A runtime's `load` binds the model to its group's signature by name and answers 
 always float64 in the layout of the signature's outputs, so that nothing above a runtime knows which one answered.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from registry.signature import Label, Signature
 from workers.features import Features, Matrix
+from workers.runtimes.sheet import Sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,13 @@ class LoadedModel(Protocol):
 
         Raises:
             PredictionFailedError: if the native library refuses the rows.
+        """
+
+    def predict_rows(self, sheet: Sheet, rows: Sequence[int]) -> None:
+        """Score some rows of a sheet in place: the same numbers as `predict`, without an array for each model.
+
+        Raises:
+            PredictionFailedError: if the native library refuses the rows; their scores are then undefined.
         """
 
 

@@ -1,0 +1,56 @@
+"""The sheet: rows of one call and the scores they get, laid out so that a thousand models can each fill their rows.
+
+When every row of a call has its own model, what costs is not the models but the arrays cut out for each of them. A
+sheet cuts the columns once per distinct binding and knows where its matrices lie in memory, so a runtime that takes
+addresses needs none of its own.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.features import Features, Matrix
+
+MAX_BLOCKS: Final = 16
+
+
+class Block(NamedTuple):
+    """Some columns of a sheet's rows: the matrix, where it lies, and the bytes from row to row."""
+
+    matrix: Matrix
+    address: int
+    stride: int
+
+
+class Sheet:
+    """Rows being scored. Belongs to one call and one thread.
+
+    Attributes:
+        features: the rows.
+        scores: float64, shape (rows, width), C-contiguous; NaN until a model fills its rows.
+        address: where `scores` lies.
+        stride: bytes from one row of `scores` to the next.
+    """
+
+    __slots__ = ("_blocks", "address", "features", "scores", "stride")
+
+    def __init__(self, features: Features, width: int) -> None:
+        self.features = features
+        self.scores: Matrix = np.full((len(features), width), np.nan)
+        self.address: int = self.scores.ctypes.data
+        self.stride = width * 8
+        self._blocks: dict[tuple[int, ...], Block] = {}
+
+    def block(self, positions: tuple[int, ...], taken: NDArray[np.intp]) -> Block | None:
+        """The columns of a binding, C-contiguous; `taken` is `positions` as an array. Cut once a sheet.
+
+        None past 16 bindings: a fleet in which every model reads other features would copy all rows for each.
+        """
+        found = self._blocks.get(positions)
+        if found is None and len(self._blocks) < MAX_BLOCKS:
+            matrix = self.features.matrix
+            if len(positions) != matrix.shape[1] or positions != tuple(range(len(positions))):
+                matrix = matrix.take(taken, axis=1)
+            found = self._blocks[positions] = Block(matrix, matrix.ctypes.data, len(positions) * 8)
+        return found
