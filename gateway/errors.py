@@ -125,6 +125,12 @@ class MethodNotAllowedError(GatewayError):
     code = "method_not_allowed"
 
 
+class PortUnavailableError(GatewayError):
+    """The address cannot be listened on."""
+
+    code = "port_unavailable"
+
+
 class InternalError(GatewayError):
     """Something of ours failed; the request id finds it in the log."""
 

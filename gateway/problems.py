@@ -78,6 +78,7 @@ _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
         "discovery_error",
         "home_invalid",
         "internal_error",
+        "port_unavailable",
         "problem",
         "recorded_problem",
         "registry_error",

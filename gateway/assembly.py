@@ -1,0 +1,123 @@
+"""One serving process put together: every room's parts, in the order they start and stop.
+
+The only place that knows how the rooms are wired. A serving process and an offline home differ in two things alone:
+whether they join the membership, and who builds.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from discovery.keeper import LeaseKeeper
+from discovery.leases import SqlMembership
+from discovery.membership import WORKER
+from discovery.snapshot import Member
+from discovery.watch import SnapshotWatcher
+from gateway.context import Context
+from gateway.settings import Settings
+from registry.artifacts.folder import FolderStore
+from registry.database import Database
+from registry.home import Home
+from workers.cache import ModelCache
+from workers.holdings import Holdings
+from workers.loading import Loader
+from workers.warmup import WarmUp
+from workers.worker import LocalWorker
+
+GATEWAY: Final = "gateway"
+
+
+class Assembly:
+    """Owns the parts of one process over one home. Start and stop once, from the thread that owns the process."""
+
+    def __init__(
+        self, home: Home, settings: Settings, *, uri: str | None, wake_builder: Callable[[], None] = lambda: None
+    ) -> None:
+        """`uri` is where clients reach this process; None for an offline home, which joins nothing."""
+        self._settings = settings
+        member = _member(uri) if uri is not None else None
+        database = Database(home.registry_url)
+        store = FolderStore(home.artifacts)
+        membership = SqlMembership(home.leases_url, ttl=settings.lease_seconds)
+        holdings = Holdings(store, keep_seconds=settings.keep_release_seconds)
+        cache = ModelCache(
+            settings.cache_bytes,
+            large_budget_bytes=settings.large_cache_bytes,
+            large_model_bytes=settings.large_model_bytes,
+        )
+        loader = Loader(
+            cache,
+            threads=settings.load_threads,
+            refuse_seconds=settings.failed_load_seconds,
+            deadline_seconds=settings.load_seconds,
+        )
+        worker = LocalWorker(holdings, cache, loader, score_threads=settings.score_threads)
+        watcher = SnapshotWatcher(
+            database,
+            store,
+            membership,
+            adopt=holdings.adopt,
+            member_id=member.id if member else None,
+            interval=settings.poll_seconds,
+            max_waiters=settings.max_watchers,
+        )
+        self._executor = ThreadPoolExecutor(settings.sql_threads, thread_name_prefix="sql")
+        self._worker = worker
+        self._warm_up = WarmUp(holdings, cache, loader)
+        self._keeper = (
+            LeaseKeeper(membership, member, ttl=settings.lease_seconds, stats=self._stats) if member else None
+        )
+        self.context = Context(
+            settings=settings,
+            database=database,
+            store=store,
+            membership=membership,
+            watcher=watcher,
+            worker=worker,
+            holdings=holdings,
+            cache=cache,
+            executor=self._executor,
+            clock=time.time,
+            started=time.time(),
+            wake_builder=wake_builder,
+        )
+
+    def start(self) -> None:
+        """Join, take up the first snapshot and map what is live; blocks until requests can be answered."""
+        if self._keeper is not None:
+            self._keeper.start()
+        self.context.watcher.start()
+        if self._settings.warm_up and self._keeper is not None:
+            self._warm_up.start()
+
+    def drain(self) -> None:
+        """Say that no new request should come here, and end the long polls."""
+        if self._keeper is not None:
+            self._keeper.drain()
+        self.context.watcher.end_waits()
+
+    def stop(self) -> None:
+        """Stop all threads and leave."""
+        self._warm_up.stop()
+        self.context.watcher.stop()
+        if self._keeper is not None:
+            self._keeper.stop()
+        self._worker.close()
+        self._executor.shutdown(wait=True)
+        self.context.database.close()
+
+    def _stats(self) -> Mapping[str, Any]:
+        return {"cache": self.context.cache.stats()}
+
+
+def _member(uri: str) -> Member:
+    return Member(
+        id=f"worker-{os.getpid()}-{secrets.token_hex(4)}",
+        uri=uri,
+        state="alive",
+        services=(GATEWAY, WORKER),
+        metadata={"pid": str(os.getpid())},
+    )

@@ -1,0 +1,88 @@
+"""One serving process: an event loop, uvicorn over a shared listening socket, and the parts behind it.
+
+Processes of one home share the socket their parent listens on, so that a process that dies loses only what it had
+accepted. Everything heavy happens before readiness is told.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import resource
+import signal
+import socket
+from multiprocessing.synchronize import Event
+from typing import Final
+
+import uvicorn
+
+from gateway.app import Front
+from gateway.assembly import Assembly
+from gateway.settings import Settings
+from registry.home import Home
+
+log = logging.getLogger("manymodels.gateway")
+
+KEEP_ALIVE_SECONDS: Final = 75
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def run_server(home: Home, settings: Settings, listener: socket.socket, uri: str, ready: Event) -> None:
+    """The target of a serving process: serve until SIGTERM, then finish what is under way."""
+    configure_process()
+    assembly = Assembly(home, settings, uri=uri)
+    server = DrainingServer(assembly, settings)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(assembly, server, listener, ready))
+
+
+def configure_process() -> None:
+    """What every long-lived process of a home needs: logging, open files, an end when its parent ends."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Each mapped segment holds a descriptor, and each client a socket.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+class DrainingServer(uvicorn.Server):
+    """A uvicorn server that tells the house before it stops."""
+
+    def __init__(self, assembly: Assembly, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                Front(assembly.context),
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=settings.drain_seconds,
+            )
+        )
+        self._assembly = assembly
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Leave the picture first, then let requests under way finish."""
+        await asyncio.to_thread(self._assembly.drain)
+        await super().shutdown(sockets)
+
+
+async def _serve(assembly: Assembly, server: DrainingServer, listener: socket.socket, ready: Event) -> None:
+    await asyncio.to_thread(assembly.start)
+    try:
+        ready.set()
+        await server.serve(sockets=[listener])
+    finally:
+        await asyncio.to_thread(assembly.stop)
+    log.info("process %d stopped", os.getpid())
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    import uvloop  # noqa: PLC0415 - the offline home never needs it
+
+    return uvloop.Loop

@@ -1,0 +1,169 @@
+"""`serve`: one parent that owns a home and its port, and the processes that do the work.
+
+The parent alone migrates, listens and holds the home's lock; it answers no request itself. Children are started fresh
+(never forked), share the parent's socket, are replaced when they die and end when the parent ends.
+"""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import multiprocess
+
+from discovery.leases import SqlMembership, migrate_leases
+from gateway.errors import PortUnavailableError
+from gateway.server import run_server
+from gateway.settings import Settings
+from registry.database import migrate
+from registry.home import Home, HomeLock
+from workers.builder.process import run_builder
+
+log = logging.getLogger("manymodels.serve")
+
+START_SECONDS: Final = 60.0
+CALM_SECONDS: Final = 1.0  # a child that died is replaced at most this often
+_SPAWN: Final = multiprocessing.get_context("spawn")
+
+# Native libraries must not start thread pools of their own: one row is scored on the thread that asked.
+_ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def serve(home: Path, host: str, port: int, processes: int, *, on_ready: Callable[[str], None] = print) -> int:
+    """Serve a home until SIGTERM or SIGINT; answers the exit code. `on_ready` is told the base URL once all answer.
+
+    Raises:
+        Problem: if the home is served already, cannot be used, or the port is taken.
+    """
+    house = Home(home.absolute())
+    house.prepare()
+    with HomeLock(house):
+        prepare_environment(house)
+        prepare_databases(house)
+        with _listen(host, port) as listener:
+            bound = listener.getsockname()[1]
+            return _Supervisor(house, Settings(), listener, f"http://{_shown(host)}:{bound}", processes).run(on_ready)
+
+
+def prepare_environment(home: Home) -> None:
+    """Set what child processes must find in their environment before they import anything."""
+    for name in _ONE_THREAD:
+        os.environ.setdefault(name, "1")
+    shutil.rmtree(home.metrics, ignore_errors=True)
+    home.prepare()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(home.metrics)
+
+
+def prepare_databases(home: Home) -> None:
+    """Bring both databases to the current schema and forget members of an earlier life; under the home's lock."""
+    migrate(home.registry_url)
+    migrate_leases(home.leases_url)
+    SqlMembership(home.leases_url).purge()
+
+
+class _Supervisor:
+    """Starts, watches and stops the children. Runs in the parent's main thread."""
+
+    def __init__(self, home: Home, settings: Settings, listener: socket.socket, url: str, processes: int) -> None:
+        self._home = home
+        self._settings = settings
+        self._listener = listener
+        self._url = url
+        self._processes = processes
+        self._children: dict[str, SpawnProcess] = {}
+        self._started: dict[str, float] = {}
+        self._stopping = threading.Event()
+
+    def run(self, on_ready: Callable[[str], None]) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stopping.set())
+        ready = [self._start_server(index) for index in range(self._processes)]
+        self._start_builder()
+        try:
+            if not self._await_ready(ready):
+                return 0 if self._stopping.is_set() else 1
+            on_ready(self._url)
+            while not self._stopping.is_set():
+                self._replace_dead()
+            return 0
+        finally:
+            self._stop_all()
+
+    def _start_server(self, index: int) -> threading.Event:
+        ready = _SPAWN.Event()
+        arguments = (self._home, self._settings, self._listener, self._url, ready)
+        self._start(f"server-{index}", run_server, arguments)
+        return ready  # type: ignore[return-value] # the same methods across processes
+
+    def _start_builder(self) -> None:
+        self._start("builder", run_builder, (self._home, self._settings.builder_children, self._settings.stale_days))
+
+    def _start(self, name: str, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        process = _SPAWN.Process(target=target, args=arguments, name=f"manymodels-{name}")
+        process.start()
+        self._children[name] = process
+        self._started[name] = time.monotonic()
+
+    def _await_ready(self, ready: list[threading.Event]) -> bool:
+        deadline = time.monotonic() + START_SECONDS
+        for event in ready:
+            while not event.wait(0.05):
+                failed = [name for name, child in self._children.items() if child.exitcode not in (None, 0)]
+                if failed or self._stopping.is_set() or time.monotonic() > deadline:
+                    log.error("not ready: %s", failed or "stopped or too late")
+                    return False
+        return True
+
+    def _replace_dead(self) -> None:
+        wait([child.sentinel for child in self._children.values()], timeout=0.2)
+        for name, child in list(self._children.items()):
+            if child.is_alive() or self._stopping.is_set():
+                continue
+            if time.monotonic() - self._started[name] < CALM_SECONDS:
+                continue  # looked at again in a moment
+            log.error("%s (process %s) ended with %s; starting another", name, child.pid, child.exitcode)
+            if child.pid is not None:
+                multiprocess.mark_process_dead(child.pid, str(self._home.metrics))
+            if name == "builder":
+                self._start_builder()
+            else:
+                self._start_server(int(name.rpartition("-")[2]))
+
+    def _stop_all(self) -> None:
+        for child in self._children.values():
+            child.terminate()
+        deadline = time.monotonic() + self._settings.drain_seconds + 5.0
+        for name, child in self._children.items():
+            child.join(max(0.0, deadline - time.monotonic()))
+            if child.is_alive():
+                log.error("%s did not stop in time and is killed", name)
+                child.kill()
+                child.join()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise PortUnavailableError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port", field="port"
+        ) from error
+    return listener
+
+
+def _shown(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - shown, not bound
