@@ -95,12 +95,6 @@ class NonFinitePredictionError(GatewayError):
     code = "non_finite_prediction"
 
 
-class NothingLiveError(GatewayError):
-    """The group has no live release yet."""
-
-    code = "nothing_live"
-
-
 class OverloadedError(GatewayError):
     """Too many requests are in flight in this process; try again in a moment."""
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from discovery.lookup import live_deployment
 from discovery.snapshot import DeploymentView, GroupView
 from gateway.data.answers import AnswerReader, non_finite_rows, spread
 from gateway.data.bulk_rows import BulkRows
-from gateway.data.single import NON_FINITE, live_deployment, model_json
+from gateway.data.single import NON_FINITE, model_json
 from gateway.errors import NonFinitePredictionError, code_of
 from gateway.metrics import level_answered
 from registry.errors import Problem

@@ -13,6 +13,8 @@ from typing import Final
 
 import orjson
 
+from discovery.errors import SnapshotUnavailableError
+from discovery.lookup import group_view
 from discovery.snapshot import GroupView
 from gateway.body import (
     ClientDisconnectedError,
@@ -37,7 +39,7 @@ from gateway.errors import DeadlineError, InternalError, OverloadedError, Unsupp
 from gateway.metrics import RouteMetrics
 from gateway.problems import MEDIA_TYPE as PROBLEM
 from gateway.problems import problem_body, problem_headers, status_of
-from registry.errors import GroupNotFoundError, Problem
+from registry.errors import Problem
 
 log = logging.getLogger("manymodels.gateway")
 
@@ -122,9 +124,9 @@ class DataPlane:
 
     def _group(self, name: str) -> tuple[GroupView, RowReader, AnswerReader]:
         snapshot = self._context.watcher.current
-        view = snapshot.groups.get(name) if snapshot is not None else None
-        if view is None:
-            raise GroupNotFoundError(f"no group is called {name!r}"[:200], field="group")
+        if snapshot is None:
+            raise SnapshotUnavailableError("no first snapshot could be read yet; try again in a moment")
+        view = group_view(snapshot, name)
         known = self._readers.get(name)
         if known is not None and known[0] is view:
             return known

@@ -8,27 +8,17 @@ from typing import Any, Final
 
 import orjson
 
+from discovery.lookup import live_deployment
 from discovery.snapshot import DeploymentView, GroupView
 from gateway.data.answers import AnswerReader, non_finite_rows
 from gateway.data.bulk_rows import check_rows, level_limit, object_body, parse_json
 from gateway.data.rows import RowReader
-from gateway.errors import BodyInvalidError, NonFinitePredictionError, NothingLiveError, code_of
+from gateway.errors import BodyInvalidError, NonFinitePredictionError, code_of
 from gateway.metrics import level_answered
 from workers.client import ModelUse, ScoreCall, WorkerClient
 
 _FIELDS: Final = frozenset({"key", "instances", "max_fallback_level"})
 NON_FINITE: Final = "the model's answer is not a finite number"
-
-
-def live_deployment(view: GroupView) -> DeploymentView:
-    """The deployment that answers.
-
-    Raises:
-        NothingLiveError: while nothing is live.
-    """
-    for deployment in view.deployments.values():
-        return deployment
-    raise NothingLiveError(f"the group {view.name!r} has no live release; register models and promote a release")
 
 
 async def predict(
