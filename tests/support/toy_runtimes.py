@@ -1,0 +1,104 @@
+"""Toy artifacts that misbehave in a builder's child: they crash, hang, eat memory or answer nonsense when loaded.
+
+A child finds them by the dotted name `tests.support.toy_runtimes:runtime`, in place of the catalog of real runtimes.
+An artifact is text: `sum` is a model that adds up its row; everything else does what it says.
+"""
+
+import ctypes
+import os
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from workers.errors import ArtifactInvalidError, PredictionFailedError
+from workers.features import Features, Matrix
+from workers.runtimes.runtime import Binding
+
+CATALOG = "tests.support.toy_runtimes:runtime"
+PREPARE = "tests.support.toy_runtimes:prepare"
+
+_poisoned = False
+
+
+@dataclass
+class ToyModel:
+    """Sums its rows, or answers what its artifact says."""
+
+    binding: Binding
+    data: bytes
+    ballast: bytes = b""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return tuple(range(len(self.binding.signature.inputs)))
+
+    def predict(self, features: Features) -> Matrix:
+        rows = len(features)
+        if self.data == b"infinite":
+            return np.full((rows, 1), np.inf)
+        if self.data == b"misshapen":
+            return np.zeros((rows + 1, 1))
+        if self.data == b"complete only" and np.isnan(features.matrix).any():
+            raise PredictionFailedError("no missing values, please")
+        if self.data == b"fussy":
+            raise PredictionFailedError("I know no such text")
+        return features.matrix.sum(axis=1, keepdims=True)
+
+
+class ToyRuntime:
+    """Loads `ToyModel`s, or does what the artifact says."""
+
+    name = "sklearn"
+
+    def sniff(self, data: bytes) -> None:
+        if data == b"junk":
+            raise ArtifactInvalidError("the bytes look like junk")
+
+    def load(self, data: bytes, binding: Binding) -> ToyModel:
+        global _poisoned
+        if data == b"crash" or _poisoned:
+            ctypes.string_at(0)
+        if data == b"poison":
+            _poisoned = True
+        if data == b"abort":
+            os.abort()
+        if data == b"hang":
+            ctypes.PyDLL(None).pause()  # holds the interpreter's lock for ever
+        if data == b"eat":
+            return ToyModel(binding, data, bytes(1 << 40))
+        if data == b"break":
+            raise ZeroDivisionError("a library broke")
+        if data == b"slow":
+            time.sleep(0.3)
+        return ToyModel(binding, data, bytes(1 << 20) if data == b"megabyte" else b"")
+
+
+def runtime(name: str) -> ToyRuntime:
+    """The catalog of toys: the same for every name."""
+    return ToyRuntime()
+
+
+def prepare() -> None:
+    """Toys need no warming."""
+
+
+def environment(context: bytes, payload: bytes) -> Iterator[bytes]:
+    """A child's job that answers its threads (jemalloc's own aside) after work for BLAS and OpenMP, and its limits."""
+    import sklearn.ensemble
+
+    np.ones((500, 500)) @ np.ones((500, 500))
+    sklearn.ensemble.HistGradientBoostingRegressor(max_iter=2).fit(np.ones((9, 2)), np.ones(9))
+    names = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
+    limits = [resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE)]
+    yield repr(([name for name in names if "jemalloc" not in name], limits)).encode()
+
+
+def process_id(context: bytes, payload: bytes) -> Iterator[bytes]:
+    """A child's job that answers its process id, then waits if asked to."""
+    yield str(os.getpid()).encode()
+    if payload == b"wait":
+        time.sleep(600)
