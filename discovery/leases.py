@@ -80,6 +80,7 @@ class SqlMembership:
         self._held: dict[str, frozenset[tuple[str, int]]] = {}
         self._observation: Observation | None = None
         self._members: tuple[Member, ...] = ()
+        self._parsed: dict[str, tuple[tuple[str, ...], Member]] = {}
 
     def join(self, member: Member) -> None:
         """Take up a lease under `member.id`; joining again replaces what was said before, but for its releases.
@@ -130,9 +131,10 @@ class SqlMembership:
             self._observation = observe(
                 self._observation, {row.id: row.counter for row in rows}, self._clock(), self.ttl
             )
-            members = tuple(_member(row, state_at(self._observation, row.id, self.ttl)) for row in rows)
+            members = tuple(self._judged(row, state_at(self._observation, row.id, self.ttl)) for row in rows)
             if members != self._members:
                 self._members = members
+                self._parsed = {member.id: self._parsed[member.id] for member in members}
             return self._members
 
     def stats(self) -> Mapping[str, Mapping[str, Any]]:
@@ -173,6 +175,16 @@ class SqlMembership:
     def close(self) -> None:
         """Close the connections; a later use opens new ones."""
         self._database.close()
+
+    def _judged(self, row: Row[*tuple[Any, ...]], judged: MemberState) -> Member:
+        """A member as it said it is and this reader judges it to be; parsed only when either changed."""
+        state: MemberState = "draining" if row.state == "draining" and judged != "dead" else judged
+        said = (state, row.uri, row.services, row.metadata)
+        known = self._parsed.get(row.id)
+        if known is None or known[0] != said:
+            services, metadata = tuple(orjson.loads(row.services)), orjson.loads(row.metadata)
+            known = self._parsed[row.id] = (said, Member(row.id, row.uri, state, services, metadata))
+        return known[1]
 
     def _silent(self) -> list[dict[str, Any]]:
         """Leases that stood still for so long that nobody waits for them, with the counter they stood at."""
@@ -276,17 +288,6 @@ class LeaseKeeper:
 
 def _database(url: str) -> Database:
     return Database(url, busy_seconds=BUSY_SECONDS, durable=False)
-
-
-def _member(row: Row[*tuple[Any, ...]], judged: MemberState) -> Member:
-    state: MemberState = "draining" if row.state == "draining" and judged != "dead" else judged
-    return Member(
-        id=row.id,
-        uri=row.uri,
-        state=state,
-        services=tuple(orjson.loads(row.services)),
-        metadata=orjson.loads(row.metadata),
-    )
 
 
 def _replace_prepared(connection: Connection, member_id: str, held: frozenset[tuple[str, int]]) -> None:
