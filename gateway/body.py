@@ -5,7 +5,7 @@ stays within the limit whatever the sender says.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.errors import BodyTooLargeError, ParameterInvalidError
 
@@ -38,19 +38,38 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     return body
 
 
-def check_declared_length(headers: Headers, limit: int) -> None:
-    """Refuse a body by its Content-Length.
+class DeclaredBody(NamedTuple):
+    """What a request's headers say of its body; an absent header is empty."""
 
-    Raises:
-        BodyTooLargeError: if it declares more than `limit` bytes.
-    """
-    for name, value in headers:
-        if name == b"content-length":
-            if not value.isdigit():
+    media_type: bytes
+    length: bytes
+    encoding: bytes
+
+    def check_length(self, limit: int) -> None:
+        """Refuse a body by its Content-Length.
+
+        Raises:
+            BodyTooLargeError: if it declares more than `limit` bytes.
+            ParameterInvalidError: if it declares no number.
+        """
+        if self.length:
+            if not self.length.isdigit():
                 raise ParameterInvalidError("Content-Length is no number", field="content-length")
-            if int(value) > limit:
+            if int(self.length) > limit:
                 raise too_large(limit)
-            return
+
+
+def declared_body(headers: Headers) -> DeclaredBody:
+    """Read the three headers of a body in one pass. ASGI header names are lower case."""
+    media_type = length = encoding = b""
+    for name, value in headers:
+        if name == b"content-type":
+            media_type = value.split(b";", 1)[0].strip().lower()
+        elif name == b"content-length":
+            length = value
+        elif name == b"content-encoding":
+            encoding = value
+    return DeclaredBody(media_type, length, encoding)
 
 
 def too_large(limit: int) -> BodyTooLargeError:
@@ -59,14 +78,6 @@ def too_large(limit: int) -> BodyTooLargeError:
         f"the body is over {limit:,} bytes; send fewer rows, or an Arrow stream "
         "(content-type application/vnd.apache.arrow.stream), which may be larger"
     )
-
-
-def header(headers: Headers, name: bytes) -> bytes:
-    """A header's value, empty if absent. ASGI header names are lower case."""
-    for given, value in headers:
-        if given == name:
-            return value
-    return b""
 
 
 async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:

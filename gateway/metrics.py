@@ -6,17 +6,13 @@ labelled metrics are kept, because finding one by its labels costs more than cou
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 REQUESTS: Final = Counter("manymodels_requests", "Requests by route and status code", ["route", "code"])
 SECONDS: Final = Histogram("manymodels_request_seconds", "Time to answer, by data route", ["route"], buckets=BUCKETS)
-ROWS: Final = Counter("manymodels_rows", "Rows asked to be scored, by data route", ["route"])
 LEVELS: Final = Counter("manymodels_rows_by_fallback_level", "Rows answered, by fallback level", ["level"])
-IN_FLIGHT: Final = Gauge(
-    "manymodels_requests_in_flight", "Data requests under way", ["route"], multiprocess_mode="livesum"
-)
 
 _LEVELS = [LEVELS.labels(str(level)) for level in range(9)]
 
@@ -28,8 +24,6 @@ class RouteMetrics:
         self._route = route
         self._codes = {200: REQUESTS.labels(route, "200")}
         self._seconds = SECONDS.labels(route)
-        self._rows = ROWS.labels(route)
-        self.in_flight = IN_FLIGHT.labels(route)
 
     def answered(self, code: int, seconds: float) -> None:
         """Count one answer."""
@@ -38,10 +32,6 @@ class RouteMetrics:
             child = self._codes[code] = REQUESTS.labels(self._route, str(code))
         child.inc()
         self._seconds.observe(seconds)
-
-    def rows(self, count: int) -> None:
-        """Count rows of a request."""
-        self._rows.inc(count)
 
 
 def level_answered(level: int, rows: int) -> None:

@@ -127,13 +127,11 @@ class KeySchema:
         Raises:
             KeyFieldMissingError, KeyFieldUnknownError, KeyTypeError, KeyTooLongError: naming the field.
         """
+        if len(given) == len(self.fields) and all(map(given.__contains__, self.fields)):
+            return tuple([key_text(given[field], field) for field in self.fields])
         self._refuse_unknown(given)
-        for field in self.fields:
-            if field not in given:
-                raise KeyFieldMissingError(
-                    f"the key lacks the field {field!r}; it needs {list(self.fields)}", field=field
-                )
-        return tuple(key_text(given[field], field) for field in self.fields)
+        lacking = next(field for field in self.fields if field not in given)
+        raise KeyFieldMissingError(f"the key lacks the field {lacking!r}; it needs {list(self.fields)}", field=lacking)
 
     def parse_partial(self, given: Mapping[str, object]) -> PartitionKey:
         """The key named by a mapping that may lack fields; what it lacks must be a declared fallback level."""
@@ -183,6 +181,8 @@ def key_text(value: object, field: str) -> str:
             f"{field!r} must be non-empty text or an integer, got {_said(value)}",
             field=field,
         )
+    if len(text) <= MAX_VALUE_BYTES and text.isascii():
+        return text
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:

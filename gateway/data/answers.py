@@ -3,15 +3,19 @@
 The layout of the matrix is the signature's (outputs side by side), so one reader per signature serves every format.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from registry.signature import OutputSpec, Signature
 from workers.features import Matrix
+
+_NONE: Final = np.empty(0, dtype=np.intp)
+_FIRST: Final = np.zeros(1, dtype=np.intp)
 
 
 class AnswerReader:
@@ -58,9 +62,11 @@ class AnswerReader:
 
 def non_finite_rows(scores: Matrix) -> NDArray[np.intp]:
     """Rows that hold a NaN or an infinity."""
+    if scores.size == 1:  # the single predict: a numpy reduction would cost more than the model
+        return _NONE if math.isfinite(scores.item()) else _FIRST
     finite = np.isfinite(scores)
     if finite.all():
-        return np.empty(0, dtype=np.intp)
+        return _NONE
     return np.flatnonzero(~finite.all(axis=1))
 
 

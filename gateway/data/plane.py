@@ -16,16 +16,7 @@ import orjson
 from discovery.errors import SnapshotUnavailableError
 from discovery.lookup import group_view
 from discovery.snapshot import GroupView
-from gateway.body import (
-    ClientDisconnectedError,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    check_declared_length,
-    header,
-    read_body,
-)
+from gateway.body import ClientDisconnectedError, DeclaredBody, Receive, Scope, Send, declared_body, read_body
 from gateway.context import Context
 from gateway.data.answers import AnswerReader
 from gateway.data.arrow import MEDIA_TYPE as ARROW
@@ -47,6 +38,7 @@ Answer = tuple[bytes, bytes]  # body, content type
 JSON: Final = b"application/json"
 _ARROW: Final = ARROW.encode()
 _JSON_TYPES: Final = frozenset({JSON, b""})
+_BULK_TYPES: Final = _JSON_TYPES | {_ARROW}
 INLINE_BYTES: Final = 64 * 1024  # a JSON bulk up to this size is read on the event loop: a thread would cost more
 
 
@@ -64,16 +56,13 @@ class DataPlane:
         """`POST /v1/groups/{group}/predict`."""
 
         async def answer() -> Answer:
-            headers: Headers = scope["headers"]
             limit = self._settings.json_body_bytes
-            check_declared_length(headers, limit)
-            _media_type(headers, _JSON_TYPES)
+            declared = declared_body(scope["headers"])
+            _check_media_type(declared, _JSON_TYPES)
+            declared.check_length(limit)
             raw = await read_body(receive, limit)
             view, rows, answers = self._group(group)
-            body, count = await predict(
-                view, rows, answers, self._context.worker, raw, limit=self._settings.max_instances
-            )
-            self._single.metrics.rows(count)
+            body = await predict(view, rows, answers, self._context.worker, raw, limit=self._settings.max_instances)
             return body, JSON
 
         await self._single.serve(answer, send, request_id)
@@ -82,15 +71,14 @@ class DataPlane:
         """`POST /v1/groups/{group}/predict/bulk`, JSON or Arrow by content type."""
 
         async def answer() -> Answer:
-            headers: Headers = scope["headers"]
-            media_type = _media_type(headers, _JSON_TYPES | {_ARROW})
-            arrow = media_type == _ARROW
+            declared = declared_body(scope["headers"])
+            _check_media_type(declared, _BULK_TYPES)
+            arrow = declared.media_type == _ARROW
             limit = self._settings.arrow_body_bytes if arrow else self._settings.json_body_bytes
-            check_declared_length(headers, limit)
+            declared.check_length(limit)
             raw = await read_body(receive, limit)
             view, reader, answers = self._group(group)
             rows = await (self._read_arrow(view, reader, raw, scope) if arrow else self._read_json(view, reader, raw))
-            self._bulk.metrics.rows(rows.total)
             try:
                 async with asyncio.timeout(self._settings.request_seconds):
                     scored = await score_bulk(view, rows, self._context.worker)
@@ -198,12 +186,10 @@ async def respond(
     await send({"type": "http.response.body", "body": body})
 
 
-def _media_type(headers: Headers, allowed: frozenset[bytes]) -> bytes:
-    given = header(headers, b"content-type").split(b";", 1)[0].strip().lower()
-    if header(headers, b"content-encoding") not in (b"", b"identity"):
+def _check_media_type(declared: DeclaredBody, allowed: frozenset[bytes]) -> None:
+    if declared.encoding not in (b"", b"identity"):
         raise UnsupportedMediaTypeError("bodies with a content-encoding are not taken", field="content-encoding")
-    if given not in allowed:
-        said = given.decode("latin-1")[:80]
+    if declared.media_type not in allowed:
+        said = declared.media_type.decode("latin-1")[:80]
         wanted = " or ".join(sorted(name.decode() for name in allowed if name))
         raise UnsupportedMediaTypeError(f"content-type {said!r} is not taken here; send {wanted}", field="content-type")
-    return given

@@ -23,8 +23,8 @@ NON_FINITE: Final = "the model's answer is not a finite number"
 
 async def predict(
     view: GroupView, reader: RowReader, answers: AnswerReader, worker: WorkerClient, raw: bytes, *, limit: int
-) -> tuple[bytes, int]:
-    """Answer one request body: JSON bytes and the number of rows.
+) -> bytes:
+    """Answer one request body.
 
     Raises:
         Problem: what is wrong with the request, or why no model answers.
@@ -52,8 +52,8 @@ async def predict(
     body_start = b'{"predictions":' + orjson.dumps(answers.predictions(answer.scores))
     bad = non_finite_rows(answer.scores)
     if len(bad):
-        return body_start + b',"errors":' + _non_finite(bad.tolist()) + _model(use, deployment), len(instances)
-    return body_start + _model(use, deployment), len(instances)
+        return body_start + b',"errors":' + _non_finite(bad.tolist()) + _model(use, deployment)
+    return body_start + _model(use, deployment)
 
 
 def model_json(use: ModelUse, deployment: DeploymentView) -> bytes:

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from gateway.body import ClientDisconnectedError, check_declared_length, read_body
+from gateway.body import ClientDisconnectedError, declared_body, read_body
 from gateway.errors import BodyTooLargeError, GatewayError, ParameterInvalidError, RecordedProblemError
 from gateway.problems import STATUS, problem_body, problem_response
 from gateway.request_ids import RequestIds
@@ -83,9 +83,9 @@ def test_a_body_past_the_limit_is_refused_as_it_arrives():
     with pytest.raises(BodyTooLargeError):
         run(read_body(arriving(*[b"x" * 10] * 1000), 100))
     with pytest.raises(BodyTooLargeError):
-        check_declared_length([(b"content-length", b"101")], 100)
+        declared_body([(b"content-length", b"101")]).check_length(100)
     with pytest.raises(ParameterInvalidError):
-        check_declared_length([(b"content-length", b"+5")], 100)
+        declared_body([(b"content-length", b"+5")]).check_length(100)
 
 
 def test_a_client_that_leaves_is_not_answered():
