@@ -106,6 +106,7 @@ class Release:
 
     `manifest` is the digest of the manifest object (see `registry.manifest`), None until ready.
     `report` counts added, changed, carried, lost, stale, failed, and names a few of each (see `ReleaseReport`).
+    `gates` are the limits it was asked to keep (`max_lost`, `max_failed`, `max_stale_days`).
     """
 
     number: int
@@ -119,6 +120,7 @@ class Release:
     report: Mapping[str, Any]
     created: float
     ready: float | None
+    gates: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,7 @@ tasks = Table(
     Column("state", Text, nullable=False),
     Column("claimant", Text, nullable=True),
     Column("fence", Integer, nullable=False),
+    Column("claimed", Double, nullable=True),
     Column("result", Text, nullable=True),
     Column("created", Double, nullable=False),
     Column("finished", Double, nullable=True),

@@ -156,7 +156,7 @@ def _create_tasks() -> None:
     op.create_table(
         "tasks",
         *(_int("id"), _int("group_id"), _text("kind"), _text("group"), _text("payload"), _text("state")),
-        *(_text("claimant", null=True), _int("fence"), _text("result", null=True)),
+        *(_text("claimant", null=True), _int("fence"), _time("claimed", null=True), _text("result", null=True)),
         *(_time("created"), _time("finished", null=True)),
         sa.PrimaryKeyConstraint("id", name="pk_tasks"),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], name="fk_tasks_group_id"),

@@ -1,0 +1,90 @@
+"""Groups: creating, finding and deleting the families that everything else belongs to."""
+
+import re
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row
+
+from registry import queries
+from registry.errors import ConfirmationError, GroupExistsError, GroupInvalidError, GroupNotFoundError
+from registry.keys import KeySchema
+from registry.records import Group
+from registry.revision import bump
+from registry.rows import dump_json, read_group, write_definition
+from registry.signature import Signature
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def create_group(
+    conn: Connection, name: str, schema: KeySchema, signature: Signature, *, auto_release: bool, now: float
+) -> Group:
+    """Create a group.
+
+    Raises:
+        GroupInvalidError: if the name is illegal.
+        GroupExistsError: if there is one of this name, whatever its definition.
+    """
+    if not _NAME.fullmatch(name):
+        raise GroupInvalidError(
+            f"{name[:80]!r} is no group name: 1 to 63 of a-z, 0-9, '.', '_' and '-', first a letter or digit",
+            field="name",
+        )
+    if conn.execute(queries.GROUP_BY_NAME, {"name": name}).first() is not None:
+        raise GroupExistsError(f"there is a group {name!r} already", field="name")
+    row = {"name": name, "definition": write_definition(schema, signature), "auto_release": auto_release}
+    conn.execute(queries.INSERT_GROUP, row | {"created": now} | queries.NEW_GROUP_COUNTERS)
+    bump(conn)
+    return get_group(conn, name)
+
+
+def get_group(conn: Connection, name: str) -> Group:
+    """The group of this name.
+
+    Raises:
+        GroupNotFoundError: if there is none.
+    """
+    row = conn.execute(queries.GROUP_BY_NAME, {"name": name}).first()
+    if row is None:
+        raise GroupNotFoundError(f"there is no group {name[:80]!r}", field="group")
+    return read_group(row)
+
+
+def find_group(conn: Connection, group: Group | str) -> Group:
+    """The group that a caller names or has read already. Raises as `get_group`."""
+    return group if isinstance(group, Group) else get_group(conn, group)
+
+
+def list_groups(conn: Connection) -> list[Group]:
+    """All groups, by name."""
+    return [read_group(row) for row in conn.execute(queries.ALL_GROUPS)]
+
+
+def delete_group(conn: Connection, name: str, *, confirm: str | None) -> None:
+    """Delete a group with everything in it; work under way for it fails. Its name is free at once.
+
+    What it leaves behind is purged bit by bit by `registry.retention.purge_groups`.
+
+    Raises:
+        GroupNotFoundError: if there is none.
+        ConfirmationError: unless `confirm` repeats the name.
+    """
+    group = get_group(conn, name)
+    if confirm != name:
+        raise ConfirmationError(f"deleting {name!r} with all its models needs confirm={name}", field="confirm")
+    problem = {"code": GroupNotFoundError.code, "detail": f"the group {name!r} was deleted"}
+    conn.execute(queries.FORGET_GROUP, {"of_group": group.id})
+    conn.execute(queries.FAIL_TASKS_OF_GROUP, {"of_group": group.id, "problem": dump_json(problem)})
+    bump(conn)
+
+
+def lock_group(conn: Connection, group: Group) -> Row[Any]:
+    """The group's row with its counters, held against other writers until the transaction ends.
+
+    Raises:
+        GroupNotFoundError: if it was deleted since it was read.
+    """
+    row = conn.execute(queries.LOCK_GROUP, {"id": group.id}).first()
+    if row is None:
+        raise GroupNotFoundError(f"there is no group {group.name!r}", field="group")
+    return row

@@ -1,0 +1,127 @@
+"""Between rows of SQL and the registry's values: the one place that knows how a value lies in a column."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from sqlalchemy import Row
+
+from registry.keys import KeySchema, PartitionKey
+from registry.meta import meta_body
+from registry.records import BundleSlice, Group, ModelMeta, NewVersion, Release, Version
+from registry.signature import Signature
+
+
+def dump_json(value: Any) -> str:
+    """JSON text of a value."""
+    return orjson.dumps(value, default=_as_plain).decode()
+
+
+def _as_plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def stored_key(text: str) -> PartitionKey:
+    """The key of a canonical text that was checked before it was stored."""
+    pieces = (piece.partition("=") for piece in text.split("/")) if text else ()
+    return PartitionKey(tuple((field, unquote(value)) for field, _, value in pieces))
+
+
+def write_meta(meta: ModelMeta) -> str:
+    """JSON text of a meta, without its empty parts."""
+    body = meta_body(meta)
+    return dump_json(body) if body else "{}"
+
+
+def stored_meta(text: str) -> ModelMeta:
+    """The meta of a text that `write_meta` wrote."""
+    if text == "{}":
+        return ModelMeta()
+    body = orjson.loads(text)
+    body["classes"] = tuple(body.get("classes", ()))
+    return ModelMeta(**body)
+
+
+def write_definition(schema: KeySchema, signature: Signature) -> str:
+    """JSON text of what defines a group."""
+    return dump_json(
+        {
+            "key": list(schema.fields),
+            "shard_by": list(schema.shard_by),
+            "fallback": [list(level) for level in schema.fallback],
+            "signature": signature.to_json(),
+        }
+    )
+
+
+def read_group(row: Row[Any]) -> Group:
+    """A group of a row of `groups`."""
+    body = orjson.loads(row.definition)
+    fallback = tuple(tuple(level) for level in body["fallback"])
+    return Group(
+        id=row.id,
+        name=row.name,
+        schema=KeySchema(tuple(body["key"]), tuple(body["shard_by"]), fallback),
+        signature=Signature.from_json(body["signature"], body["key"]),
+        auto_release=row.auto_release,
+        suspended=row.suspended,
+        created=row.created,
+    )
+
+
+def version_columns(new: NewVersion) -> dict[str, Any]:
+    """What `model_versions` and `import_rows` hold of a proved artifact alike."""
+    return {
+        "digest": new.digest,
+        "runtime": new.runtime,
+        "size": new.size,
+        "heap": new.heap,
+        "bundle": new.place.bundle,
+        "offset": new.place.offset,
+        "length": new.place.length,
+        "meta": write_meta(new.meta),
+    }
+
+
+def read_new_version(row: Row[Any]) -> NewVersion:
+    """A proved artifact of a row of `import_rows`."""
+    place = BundleSlice(row.bundle, row.offset, row.length)
+    return NewVersion(stored_key(row.key), row.digest, row.runtime, row.size, row.heap, place, stored_meta(row.meta))
+
+
+def read_version(row: Row[Any]) -> Version:
+    """A version of a row of `model_versions` with its key's text and whether it is withdrawn."""
+    return Version(
+        key=stored_key(row.key),
+        number=row.number,
+        sequence=row.sequence,
+        digest=row.digest,
+        runtime=row.runtime,
+        size=row.size,
+        heap=row.heap,
+        place=None if row.bundle is None else BundleSlice(row.bundle, row.offset, row.length),
+        meta=stored_meta(row.meta),
+        withdrawn=row.withdrawn,
+        created=row.created,
+    )
+
+
+def read_release(row: Row[Any], group: str) -> Release:
+    """A release of a row of `releases`."""
+    return Release(
+        number=row.number,
+        group=group,
+        state=row.state,
+        base=row.base,
+        through=row.through,
+        manifest=row.manifest,
+        models=row.models,
+        size=row.size,
+        report=orjson.loads(row.report),
+        created=row.created,
+        ready=row.ready,
+        gates=orjson.loads(row.gates),
+    )
