@@ -2,11 +2,9 @@
 
 A renewal is one row, a look is one small read, both fractions of a millisecond. Commits are not forced to the disk
 (`synchronous=NORMAL`): after power loss no member lives, so there is nothing to keep, and WAL keeps the file whole.
-Waits for a lock are short, because a renewal that comes late is worth less than the next one. The keeper renews from a
-thread of its own, because renewals must go on while the event loop answers requests.
+Waits for a lock are short, because a renewal that comes late is worth less than the next one.
 """
 
-import logging
 import re
 import threading
 import time
@@ -31,19 +29,12 @@ from discovery.lease_tables import (
     leases,
     prepared_releases,
 )
-from discovery.liveness import Observation, observe, state_at, still_for
-from discovery.membership import Membership
+from discovery.liveness import DEFAULT_TTL, Observation, observe, state_at, still_for
 from discovery.snapshot import Member, MemberState
 from registry.database import Database
-from registry.errors import Problem
 
-log = logging.getLogger("manymodels.discovery")
-
-DEFAULT_TTL: Final = 3.0
 SWEEP_TTLS: Final = 20
 BUSY_SECONDS: Final = 0.25
-RENEWALS_A_TTL: Final = 3
-RETRIES_A_RENEWAL: Final = 4
 
 _MEMBER_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -210,80 +201,6 @@ class SqlMembership:
             connection.execute(insert(leases).values(id=member.id, counter=1, **values))
             _replace_prepared(connection, member.id, self._held.get(member.id, frozenset()))
         connection.execute(BUMP, {"b_by": 1})
-
-
-class LeaseKeeper:
-    """Joins on `start`, renews three times a ttl, leaves on `stop`.
-
-    A renewal that fails is tried again four times as soon. `stats` is called in the keeper's thread.
-
-    Attributes:
-        failures: renewals that failed since the start.
-    """
-
-    def __init__(
-        self,
-        membership: Membership,
-        member: Member,
-        *,
-        ttl: float = DEFAULT_TTL,
-        stats: Callable[[], Mapping[str, Any]] = dict,
-    ) -> None:
-        """Nothing is joined yet; `ttl` is the house's, in seconds."""
-        self.failures = 0
-        self._membership = membership
-        self._member = replace(member, state="alive")
-        self._state: MemberState = "alive"
-        self._interval = ttl / RENEWALS_A_TTL
-        self._stats = stats
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
-
-    def start(self) -> None:
-        """Join, then renew in a thread of its own.
-
-        Raises:
-            DatabaseBusyError: if the leases are away; nothing was started.
-        """
-        self._membership.join(self._member)
-        self._thread.start()
-
-    def drain(self) -> None:
-        """Say `draining` now and with every renewal from now on; one that fails now is made up by the next."""
-        self._state = "draining"
-        self.renew_once()
-
-    def stop(self) -> None:
-        """Stop renewing and leave; where the leases are away the lease ends by itself. Stopping twice is fine."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        try:
-            self._membership.leave(self._member.id)
-        except Problem as error:
-            log.warning("member %s could not leave and will be found dead: %s", self._member.id, error)
-
-    def renew_once(self) -> bool:
-        """Renew now; False (and counted) if that failed."""
-        try:
-            self._membership.renew(self._member.id, state=self._state, stats=self._said())
-        except Exception as error:  # noqa: BLE001 - a keeper that died would let a living member be found dead
-            self.failures += 1
-            log.warning("the lease of %s was not renewed: %s: %s", self._member.id, type(error).__name__, error)
-            return False
-        return True
-
-    def _said(self) -> Mapping[str, Any]:
-        try:
-            return self._stats()
-        except Exception:
-            log.exception("the stats of %s could not be taken", self._member.id)
-            return {}
-
-    def _run(self) -> None:
-        pause = self._interval
-        while not self._stopping.wait(pause):
-            pause = self._interval if self.renew_once() else self._interval / RETRIES_A_RENEWAL
 
 
 def _database(url: str) -> Database:

@@ -13,6 +13,7 @@ from typing import Final
 
 from discovery.snapshot import MemberState
 
+DEFAULT_TTL: Final = 3.0
 LOOKS_A_TTL: Final = 6
 
 

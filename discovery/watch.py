@@ -80,7 +80,8 @@ class SnapshotWatcher:
         self._read_at = 0.0
 
     def start(self) -> None:
-        """Start polling in a thread of its own; the first snapshot may take a moment (see `refresh`)."""
+        """Poll a first time, then go on in a thread of its own. Where that poll fails, `current` stays None a while."""
+        self._poll_once()
         self._thread.start()
 
     def stop(self) -> None:

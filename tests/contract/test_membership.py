@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from discovery.errors import DiscoveryError
-from discovery.leases import LeaseKeeper, SqlMembership, migrate_leases
+from discovery.keeper import LeaseKeeper
+from discovery.leases import SqlMembership, migrate_leases
 from discovery.snapshot import Member
 from registry.database import sqlite_url
 from tests.support.clocks import ManualClock
