@@ -1,0 +1,136 @@
+"""An offline home: the same application as a served one, called in process, so that nothing has a second way.
+
+A command with `--home` and no server talks to this. The event loop runs in a thread of its own; a builder is started
+only when a call gives it work, and closing waits for that work to end. Where a `serve` owns the home already its
+builder does the work instead.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from discovery.leases import migrate_leases
+from discovery.membership import BUILDER
+from gateway.app import Front
+from gateway.assembly import Assembly
+from gateway.body import Message
+from gateway.settings import Settings
+from registry.database import migrate
+from registry.home import Home
+from workers.builder.process import OfflineBuilder
+
+T = TypeVar("T")
+
+Reply = tuple[int, Mapping[str, str], bytes]
+
+
+class House:
+    """One open home. Calls may come from any thread; close it from the one that opened it."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._builder = OfflineBuilder(
+            home,
+            children=settings.builder_children,
+            stale_days=settings.stale_days,
+            artifact_bytes=settings.artifact_bytes,
+        )
+        self._assembly = Assembly(home, settings, uri=None, wake_builder=self._wake_builder)
+        self._front = Front(self._assembly.context)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="house", daemon=True)
+
+    def open(self) -> None:
+        """Read the home and map what is live."""
+        self._thread.start()
+        self._assembly.start()
+
+    def close(self) -> None:
+        """Finish the work that was asked for, then let go of everything."""
+        self._builder.close()
+        self._assembly.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Reply:
+        """Answer one HTTP request: status, headers (lower case) and body."""
+        return self._submit(self._request(method, path, headers, body)).result()
+
+    async def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        target = urlsplit(path)
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(target.path),
+            "raw_path": target.path.encode(),
+            "query_string": target.query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "client": None,
+            "server": None,
+        }
+        call = _Call(body)
+        await self._front(scope, call.receive, call.send)
+        return call.status, call.headers, bytes(call.body)
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _wake_builder(self) -> None:
+        served = any(
+            BUILDER in member.services and member.state == "alive"
+            for member in self._assembly.context.membership.members()
+        )
+        if not served:
+            self._builder.wake()
+
+
+class _Call:
+    """The two ends of one ASGI call."""
+
+    def __init__(self, body: bytes) -> None:
+        self._unread: bytes | None = body
+        self.status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+        self.headers: dict[str, str] = {}
+        self.body = bytearray()
+
+    async def receive(self) -> Message:
+        if self._unread is None:
+            return {"type": "http.disconnect"}
+        body, self._unread = self._unread, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
+        else:
+            self.body += message.get("body", b"")
+
+
+@contextmanager
+def open_house(home: Path, *, settings: Callable[[], Settings] = Settings) -> Iterator[House]:
+    """Open a home without serving it; creates it if it is not there.
+
+    Raises:
+        Problem: if the folder cannot be used.
+    """
+    where = Home(home.absolute())
+    where.prepare()
+    migrate(where.registry_url)
+    migrate_leases(where.leases_url)
+    house = House(where, settings())
+    house.open()
+    try:
+        yield house
+    finally:
+        house.close()
