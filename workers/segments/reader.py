@@ -82,6 +82,12 @@ class Segment:
     def __len__(self) -> int:
         return self.header.models
 
+    @property
+    def large(self) -> int:
+        """How many of its models lie alone, in no segment."""
+        bounds = np.asarray(self._bounds)
+        return int((bounds[1:] == bounds[:-1]).sum())
+
     def find(self, identity: bytes) -> int:
         """Row of the model whose key has this identity (16 bytes), -1 if there is none."""
         high, low = _PAIR.unpack(identity)
