@@ -13,7 +13,7 @@ from gateway.control.registration import RUNTIMES, read_runtime
 from gateway.control.replies import reply
 from gateway.control.shapes import import_json, reject_json
 from gateway.errors import ParameterInvalidError
-from registry.errors import ImportNotFoundError
+from registry.errors import ImportNotFoundError, Problem
 from registry.groups import get_group
 from registry.imports import create_import, get_import, list_imports, list_rejects
 from registry.records import Import, RuntimeName
@@ -44,11 +44,15 @@ def _group_exists(context: Context, name: str) -> None:
 def _create(
     context: Context, name: str, staged: str, digest: str, on_error: OnError, runtime: RuntimeName | None
 ) -> Import:
-    with context.database.write() as conn:
-        group = get_group(conn, name)
-        item = create_import(
-            conn, group, source=staged, digest=digest, on_error=on_error, runtime=runtime, now=context.clock()
-        )
+    try:
+        with context.database.write() as conn:
+            group = get_group(conn, name)
+            item = create_import(
+                conn, group, source=staged, digest=digest, on_error=on_error, runtime=runtime, now=context.clock()
+            )
+    except Problem:
+        context.store.unstage(staged)  # nobody will ever ask for it
+        raise
     if item.source != staged:  # the same file is being imported already: this copy is not needed
         context.store.unstage(staged)
     context.wake_builder()

@@ -5,7 +5,7 @@ Immutable values; no I/O.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from starlette.requests import Request
@@ -54,7 +54,7 @@ class Answer:
     shape: Shape = None
     media: str = JSON
     schema: Schema | None = None
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
-from gateway.body import ClientDisconnectedError, check_declared_length, read_body
+from gateway.body import ClientDisconnectedError, declared_body, read_body
 from gateway.control.bodies import GROUP_PATTERN, MAX_NUMBER, read_body_as
 from gateway.control.duplicates import refuse_duplicates
 from gateway.errors import JsonInvalidError, ParameterInvalidError, UnsupportedMediaTypeError
@@ -112,7 +112,7 @@ async def read_json(request: Request, model: type[Model], limit: int, *, empty: 
         raise UnsupportedMediaTypeError(
             f"this route takes application/json, got {media[:100]}; send the header content-type: application/json"
         )
-    check_declared_length(request.headers.raw, limit)
+    declared_body(request.headers.raw).check_length(limit)
     body = await read_body(request.receive, limit)
     if not body and empty is not None:
         return read_body_as(model, empty)
@@ -164,7 +164,7 @@ def upload(request: Request, limit: int) -> Upload:
     """
     if media_type(request).startswith("multipart/"):
         raise UnsupportedMediaTypeError("send the bytes themselves as the body (curl --data-binary), not a form")
-    check_declared_length(request.headers.raw, limit)
+    declared_body(request.headers.raw).check_length(limit)
     return Upload(request)
 
 

@@ -17,7 +17,7 @@ from gateway.control.answers import RegisteredJson
 from gateway.control.operation import GROUP, KEY, KEY_PROBLEMS, Answer, Operation, Parameter, Payload
 from gateway.control.replies import reply
 from gateway.errors import ParameterInvalidError, RecordedProblemError
-from registry.errors import MetaInvalidError
+from registry.errors import MetaInvalidError, Problem
 from registry.groups import get_group
 from registry.keys import PartitionKey
 from registry.meta import meta_body, parse_meta
@@ -72,8 +72,12 @@ def _group(context: Context, name: str) -> Group:
 
 
 def _enqueue(context: Context, group: str, payload: Mapping[str, Any]) -> int:
-    with context.database.write() as conn:
-        task = enqueue(conn, "prove", group, payload, context.clock())
+    try:
+        with context.database.write() as conn:
+            task = enqueue(conn, "prove", group, payload, context.clock())
+    except Problem:
+        context.store.unstage(payload["staged"])  # nobody will ever ask for it
+        raise
     context.wake_builder()
     return task
 

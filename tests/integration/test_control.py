@@ -1,0 +1,469 @@
+"""The control plane over a whole house: real app, real home, real builder."""
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gateway.control.table import TABLE
+from tests.support import models
+from tests.support.house import SIGNATURE, running_house
+
+AWKWARD = ["a/b", "b=c", "x;y", "%2F", "..", "a b", "\N{TANGERINE}", "a+b", "50%", "a&b", "#", "?", '"', "\\", "ü"]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    with running_house(tmp_path_factory.mktemp("control")) as house:
+        yield house
+
+
+def problem(response, status, code):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert (body["status"], body["code"]) == (status, code), body
+    assert body["request_id"] == response.headers["x-request-id"]
+    return body
+
+
+def staged(house):
+    return list(house.assembly.context.store.staged_names())
+
+
+def test_a_registered_model_goes_live_answers_and_is_found(house):
+    group, model = house.create("whole"), models.lightgbm_regressor(1)
+    answer = house.register(group, model, {"store": "2", "brand": "tropicana"}, x_model_meta='{"tags":{"region":"nw"}}')
+    assert answer.status_code == 201, answer.text
+    assert answer.json() == {
+        "key": "store=2/brand=tropicana",
+        "version": 1,
+        "digest": answer.json()["digest"],
+        "created": True,
+    }
+    house.until_live(group)
+    predicted = house.predict(group, {"store": "2", "brand": "tropicana"}, 3.87).json()
+    assert predicted["predictions"] == model.native.predict([[3.87, 0.0]]).tolist()
+    found = house.client.get(
+        "/v1/discovery/lookup", params={"group": "whole", "store": "2", "brand": "tropicana"}
+    ).json()
+    assert (found["version"], found["release"], found["model_key"]) == (1, 1, "store=2/brand=tropicana")
+    assert [member["uri"] for member in found["members"]] == ["http://127.0.0.1:9"]
+    shown = house.client.get(group).json()
+    assert (shown["live"]["release"], shown["live"]["models"], shown["models"], shown["holds"]) == (1, 1, 1, 0)
+    history = house.client.get(f"{group}/models/history", params={"store": "2", "brand": "tropicana"}).json()
+    assert [(item["version"], item["live"][0]["release"], item["live"][0]["to"]) for item in history["versions"]] == [
+        (1, 1, None)
+    ]
+
+
+def test_the_same_bytes_again_are_the_same_version(house):
+    group, model = house.create("again"), models.lightgbm_regressor(2)
+    first = house.register(group, model, {"store": "2", "brand": "a"})
+    second = house.register(group, model, {"store": "2", "brand": "a"})
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.json() == first.json() | {"created": False}
+
+
+def test_racing_registrations_of_the_same_bytes_make_one_version(house):
+    group, model = house.create("race"), models.lightgbm_regressor(3)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: house.register(group, model, {"store": "1", "brand": "a"}), range(16)))
+    assert {answer.json()["version"] for answer in answers} == {1}
+    assert sorted(answer.status_code for answer in answers) == [200] * 15 + [201]
+
+
+@pytest.mark.parametrize(
+    ("data", "runtime", "code"),
+    [
+        (b"\x80\x04\x95not a model", "onnx", "artifact_invalid"),
+        (b"", "lightgbm", "artifact_invalid"),
+        (models.lightgbm_regressor(4).data[:300], "lightgbm", "artifact_invalid"),
+        (models.lightgbm_regressor(4).data, "sklearn", "artifact_invalid"),
+        (models.lightgbm_regressor(4, features=("price", "colour")).data, "lightgbm", "signature_mismatch"),
+    ],
+)
+def test_a_refused_artifact_leaves_nothing_behind(house, data, runtime, code):
+    if house.client.get("/v1/groups/refused").status_code == 404:
+        house.create("refused")
+    model = models.TinyModel(runtime, None, data)
+    problem(house.register("/v1/groups/refused", model, {"store": "1", "brand": "a"}), 400, code)
+    assert house.client.get("/v1/groups/refused/models").json() == {"models": [], "cursor": None}
+    house.until(lambda: not staged(house))
+
+
+def test_a_registration_is_refused_before_its_body_is_kept(house):
+    group, model = house.create("early"), models.lightgbm_regressor(5)
+    url, key, runtime = f"{group}/models", {"store": "1", "brand": "a"}, {"x-model-runtime": "lightgbm"}
+
+    def post(params=key, headers=runtime, url=url):
+        return house.client.post(url, params=params, headers=headers, content=model.data)
+
+    problem(post(url="/v1/groups/nobody/models"), 404, "group_not_found")
+    problem(post(params={"store": "1"}), 400, "key_field_missing")
+    problem(post(params={"store": "1", "brand": ""}), 400, "key_type")
+    problem(post(params={"store": "1", "brand": "x" * 513}), 400, "key_too_long")
+    problem(post(params=key | {"region": "nw"}), 400, "key_field_unknown")
+    problem(post(params="store=1&brand=a&brand=b"), 400, "parameter_invalid")
+    problem(post(headers={}), 400, "parameter_invalid")
+    problem(post(headers={"x-model-runtime": "pickle"}), 400, "parameter_invalid")
+    problem(post(headers=runtime | {"x-model-meta": "{"}), 400, "meta_invalid")
+    problem(post(headers=runtime | {"x-model-meta": '{"tags":{"a":1}}'}), 400, "meta_invalid")
+    problem(post(headers=runtime | {"content-type": "multipart/form-data; boundary=x"}), 415, "unsupported_media_type")
+    assert staged(house) == []
+
+
+def test_without_a_builder_a_registration_is_told_to_come_back(tmp_path):
+    with running_house(tmp_path, builder=False, prove_seconds=0.1) as alone:
+        group = alone.create("alone")
+        answer = alone.register(group, models.lightgbm_regressor(6), {"store": "1", "brand": "a"})
+        problem(answer, 503, "builder_unavailable")
+        assert answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_an_awkward_key_value_round_trips_through_every_route(house, value):
+    if house.client.get("/v1/groups/awkward").status_code == 404:
+        house.create("awkward", auto_release=False)
+    group, key, model = "/v1/groups/awkward", {"store": value, "brand": "a"}, models.ridge(7)
+    assert house.register(group, model, key).status_code in (200, 201)
+    house.promote(group, house.release(group))
+    listed = house.client.get(f"{group}/models", params={"store": value}).json()["models"]
+    assert [item["fields"] for item in listed] == [key]
+    text = listed[0]["key"]
+    history = house.client.get(f"{group}/models/history", params=key).json()
+    assert (history["key"], len(history["versions"])) == (text, 1)
+    assert house.client.get("/v1/discovery/lookup", params={"group": "awkward", **key}).json()["model_key"] == text
+    assert house.predict(group, key).json()["model"]["key"] == text
+    assert (
+        house.client.put(f"{group}/holds", params=key, json={"action": "disable", "reason": "x"}).json()["key"] == text
+    )
+    assert [hold["key"] for hold in house.client.get(f"{group}/holds").json()["holds"]] == [text]
+    assert house.client.delete(f"{group}/holds", params=key).status_code == 204
+    assert house.client.delete(f"{group}/models", params=key).json() == {"key": text, "version": 2, "tombstone": True}
+
+
+def test_listing_filters_by_field_and_tag_and_pages(house):
+    group = house.create("listing", auto_release=False)
+    for store in "123":
+        for brand in "ab":
+            meta = f'{{"tags":{{"region":"r{store}"}}}}'
+            model = models.ridge(int(store))
+            assert house.register(group, model, {"store": store, "brand": brand}, x_model_meta=meta).status_code == 201
+    url = f"{group}/models"
+
+    def keys(**params):
+        return [item["key"] for item in house.client.get(url, params=params).json()["models"]]
+
+    assert keys(store="2") == ["store=2/brand=a", "store=2/brand=b"] or set(keys(store="2")) == {
+        "store=2/brand=a",
+        "store=2/brand=b",
+    }
+    assert set(keys(**{"tag.region": "r3", "brand": "b"})) == {"store=3/brand=b"}
+    seen, cursor = [], None
+    while True:
+        params = {"limit": 4} | ({"cursor": cursor} if cursor else {})
+        page = house.client.get(url, params=params).json()
+        seen += [item["key"] for item in page["models"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen)) == 6
+    problem(house.client.get(url, params={"cursor": "nonsense"}), 400, "cursor_invalid")
+    problem(house.client.get(url, params={"limit": "0"}), 400, "parameter_invalid")
+    problem(house.client.get(url, params={"region": "nw"}), 400, "key_field_unknown")
+    problem(house.client.get(url, params={"store": ""}), 400, "key_type")
+
+
+def parquet(rows):
+    sink = io.BytesIO()
+    columns = {name: [row.get(name) for row in rows] for name in ("store", "brand", "model", "runtime")}
+    types = {"store": pa.string(), "brand": pa.string(), "model": pa.binary(), "runtime": pa.string()}
+    table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def imported(house, group, rows, **params):
+    answer = house.client.post(f"{group}/models/bulk", params=params, content=parquet(rows))
+    assert answer.status_code == 202, answer.text
+    location = answer.headers["location"]
+    assert answer.json()["state"] in ("queued", "proving", "publishing", "done")
+    house.until(lambda: house.client.get(location).json()["state"] in ("done", "failed"))
+    return location
+
+
+def rows(good, bad=0):
+    data = models.ridge(8).data
+    return [{"store": str(i), "brand": "a", "model": data, "runtime": "sklearn"} for i in range(good)] + [
+        {"store": f"bad{i}", "brand": "a", "model": b"junk", "runtime": "sklearn"} for i in range(bad)
+    ]
+
+
+def test_an_import_goes_live_when_nothing_was(house):
+    group = house.create("imported")
+    location = imported(house, group, rows(5))
+    shown = house.client.get(location).json()
+    assert (shown["state"], shown["rows"], shown["registered"], shown["rejected"]) == ("done", 5, 5, 0)
+    house.until_live(group)
+    assert house.predict(group, {"store": "4", "brand": "a"}).status_code == 200
+    assert [item["import"] for item in house.client.get(f"{group}/imports").json()["imports"]] == [1]
+
+
+def test_an_import_that_skips_lists_what_it_rejected(house):
+    group = house.create("skipping")
+    location = imported(house, group, rows(3, bad=3), on_error="skip")
+    assert house.client.get(location).json()["registered"] == 3
+    first = house.client.get(f"{location}/rejects", params={"limit": 2}).json()
+    rest = house.client.get(f"{location}/rejects", params={"limit": 2, "cursor": first["cursor"]}).json()
+    assert [item["row"] for item in first["rejects"] + rest["rejects"]] == [3, 4, 5]
+    assert {item["code"] for item in first["rejects"]} == {"artifact_invalid"}
+    assert first["rejects"][0]["key"] == "store=bad0/brand=a"
+    assert rest["cursor"] is None
+
+
+def test_an_import_that_fails_publishes_nothing(house):
+    group = house.create("failing")
+    location = imported(house, group, rows(3, bad=1))
+    assert house.client.get(location).json()["state"] == "failed"
+    assert house.client.get(f"{group}/models").json()["models"] == []
+
+
+def test_an_upload_that_is_no_parquet_fails_its_import(house):
+    group = house.create("nonsense")
+    answer = house.client.post(f"{group}/models/bulk", content=b"nonsense")
+    assert answer.status_code == 202
+    house.until(lambda: house.client.get(answer.headers["location"]).json()["state"] == "failed")
+    assert house.client.get(answer.headers["location"]).json()["error"]["code"] == "parquet_invalid"
+    problem(house.client.post(f"{group}/models/bulk?on_error=maybe", content=b"x"), 400, "parameter_invalid")
+    problem(house.client.get(f"{group}/imports/99"), 404, "import_not_found")
+    problem(house.client.get(f"{group}/imports/x/rejects"), 404, "import_not_found")
+
+
+def test_releases_promote_and_roll_back_under_an_etag(house):
+    group = house.create("flips", auto_release=False)
+    keys = [{"store": store, "brand": "a"} for store in "12"]
+    house.register(group, models.ridge(1), keys[0])
+    first = house.release(group)
+    assert house.promote(group, first).json()["kind"] == "promote"
+    before = house.client.get(f"{group}/deployments")
+    assert before.json() == {"deployments": {"blue": {"release": first, "traffic": 100}}}
+    house.register(group, models.ridge(2), keys[1])
+    second = house.release(group, gates={"max_lost": 0})
+    change = {"blue": {"release": second, "traffic": 100}}
+    url, tag = f"{group}/deployments", {"if-match": before.headers["etag"]}
+    done = house.client.put(url, json=change, headers=tag)
+    assert (done.status_code, done.headers["etag"]) != (200, before.headers["etag"])
+    problem(house.client.put(url, json=change, headers=tag), 412, "precondition_failed")
+    problem(house.client.put(url, json=change, headers={"if-match": "nonsense"}), 400, "parameter_invalid")
+    assert house.predict(group, keys[1]).status_code == 200
+    back = house.promote(group, first).json()
+    assert (back["kind"], back["withdrawn"]) == ("rollback", 1)
+    problem(house.predict(group, keys[1]), 404, "partition_not_found")
+    assert house.client.get(group).json()["suspended"] is True
+    assert [item["number"] for item in house.client.get(f"{group}/releases").json()["releases"]] == [2, 1]
+
+
+def test_a_release_of_named_versions_holds_exactly_those(house):
+    group = house.create("named", auto_release=False)
+    for store in "12":
+        house.register(group, models.ridge(1), {"store": store, "brand": "a"})
+    number = house.release(group, set=[{"key": {"store": 1, "brand": "a"}, "version": 1}])
+    shown = house.client.get(f"{group}/releases/{number}").json()
+    assert (shown["state"], shown["models"], shown["report"]["added"]) == ("ready", 1, 1)
+    missing = {"set": [{"key": {"store": "1", "brand": "a"}, "version": 9}]}
+    problem(house.client.post(f"{group}/releases", json=missing), 404, "version_not_found")
+    float_key = {"set": [{"key": {"store": 1.5, "brand": "a"}, "version": 1}]}
+    problem(house.client.post(f"{group}/releases", json=float_key), 400, "key_type")
+    problem(house.client.post(f"{group}/releases", json={"base": 77}), 404, "release_not_found")
+    problem(house.client.get(f"{group}/releases/77"), 404, "release_not_found")
+    assert len(house.client.get(f"{group}/releases").json()["releases"]) == 1
+
+
+def test_a_deployment_of_what_is_not_there_is_refused(house):
+    group = house.create("undeployable", auto_release=False)
+    problem(house.promote(group, 5), 404, "release_not_found")
+    problem(house.client.put(f"{group}/deployments", json={}), 400, "deployment_invalid")
+    answer = house.client.put(f"{group}/deployments", json={"blue": {"release": "1"}})
+    assert problem(answer, 400, "body_invalid")["field"] == "blue.release"
+    assert house.client.get(f"{group}/deployments").json() == {"deployments": {}}
+
+
+def test_a_disabled_key_falls_back_at_once_until_the_hold_is_dropped(house):
+    group, key = house.create("held"), {"store": "1", "brand": "a"}
+    house.register(group, models.ridge(1), key)
+    house.register(group, models.ridge(2), {"brand": "a"})
+    house.until(lambda: house.predict(group, {"store": "9", "brand": "a"}).status_code == 200)
+    assert house.predict(group, key).json()["model"]["fallback_level"] == 0
+    hold = {"action": "disable", "reason": "negative answers", "author": "me", "until": "2999-01-01"}
+    answer = house.client.put(f"{group}/holds", params=key, json=hold)
+    assert answer.json() | {"created": ""} == {
+        **hold,
+        "key": "store=1/brand=a",
+        "version": None,
+        "created": "",
+        "until": "2999-01-01T00:00:00.000Z",
+    }
+    assert house.predict(group, key).json()["model"]["fallback_level"] == 1
+    status = house.client.get("/v1/status").json()
+    mine = next(item for item in status["groups"] if item["name"] == "held")
+    assert [item["key"] for item in mine["held"]] == ["store=1/brand=a"]
+    assert house.client.delete(f"{group}/holds", params=key).status_code == 204
+    assert house.predict(group, key).json()["model"]["fallback_level"] == 0
+    problem(house.client.delete(f"{group}/holds", params=key), 404, "hold_not_found")
+
+
+def test_a_malformed_hold_changes_nothing(house):
+    group, key = house.create("badholds"), {"store": "1", "brand": "a"}
+
+    def put(**hold):
+        return house.client.put(f"{group}/holds", params=key, json={"action": "disable", "reason": "x"} | hold)
+
+    problem(put(until="someday"), 400, "hold_invalid")
+    problem(put(action="stop"), 400, "body_invalid")
+    problem(put(reason=""), 400, "body_invalid")
+    assert put(action="pin").status_code == 400
+    assert house.client.get(f"{group}/holds").json() == {"holds": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "field"),
+    [
+        ({"name": "OJ"}, "group_invalid", "name"),
+        ({"name": "a/b"}, "group_invalid", "name"),
+        ({"name": "../a"}, "group_invalid", "name"),
+        ({"name": ""}, "group_invalid", "name"),
+        ({"key": []}, "group_invalid", "key"),
+        ({"key": ["limit"]}, "group_invalid", "key"),
+        ({"key": ["a", "a"]}, "group_invalid", "key"),
+        ({"fallback": [["region"]]}, "group_invalid", "fallback"),
+        ({"shard_by": ["region"]}, "group_invalid", "shard_by"),
+        ({"signature": SIGNATURE | {"inputs": []}}, "signature_invalid", "inputs"),
+        ({"signature": SIGNATURE | {"inputs": [{"name": "x"}, {"name": "x"}]}}, "signature_invalid", "inputs"),
+        ({"nme": 1}, "body_invalid", "nme"),
+    ],
+)
+def test_a_malformed_group_is_refused_and_not_created(house, change, code, field):
+    body = {"name": "malformed", "key": ["store"], "signature": SIGNATURE} | change
+    assert problem(house.client.post("/v1/groups", json=body), 400, code)["field"] == field
+    assert "malformed" not in [group["name"] for group in house.client.get("/v1/groups").json()["groups"]]
+
+
+def test_a_group_is_created_once_shown_as_it_was_given_and_deleted_only_on_confirmation(house):
+    group = house.create("once")
+    body = {"name": "once", "key": ["store", "brand"], "signature": SIGNATURE}
+    problem(house.client.post("/v1/groups", json=body), 409, "group_exists")
+    shown = house.client.get(group).json()
+    assert (shown["key"], shown["fallback"], shown["live"]) == (["store", "brand"], [["brand"], []], None)
+    problem(house.client.delete(group), 400, "confirmation_required")
+    problem(house.client.delete(group, params={"confirm": "other"}), 400, "confirmation_required")
+    assert house.client.delete(group, params={"confirm": "once"}).status_code == 204
+    problem(house.client.get(group), 404, "group_not_found")
+    problem(house.predict(group, {"store": "1", "brand": "a"}), 404, "group_not_found")
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"null", b'{"name":"a","name":"b"}', b"[" * 3000])
+def test_broken_json_is_a_problem_and_never_a_failure(house, body):
+    answer = house.client.post("/v1/groups", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["code"] in ("json_invalid", "body_invalid")
+
+
+@pytest.mark.parametrize("operation", [item for item in TABLE if "{group}" in item.path], ids=lambda item: item.name)
+@pytest.mark.parametrize("name", ["nobody", "%2e%2e", "a%00b", "%ff", "A", "x" * 100])
+def test_every_route_of_an_unknown_group_is_a_problem(house, operation, name):
+    path = operation.path.replace("{group}", name).replace("{number}", "1")
+    answer = house.client.request(
+        operation.method, path, content=b"{}", headers={"content-type": "application/json", "x-model-runtime": "onnx"}
+    )
+    assert 400 <= answer.status_code < 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] in (
+        "group_not_found",
+        "not_found",
+        "body_invalid",
+    )
+
+
+@pytest.mark.parametrize("path", sorted({item.path for item in TABLE}))
+def test_a_wrong_method_is_answered_with_every_right_one(house, path):
+    answer = house.client.request("PATCH", path.replace("{group}", "g").replace("{number}", "1").replace("{name}", "x"))
+    problem(answer, 405, "method_not_allowed")
+    right = {item.method for item in TABLE if item.path == path}
+    assert {method.strip() for method in answer.headers["allow"].split(",")} - {"HEAD"} == right
+
+
+def test_an_unknown_route_is_a_problem(house):
+    problem(house.client.get("/v1/nowhere"), 404, "not_found")
+    problem(house.client.get("/v1/groups?colour=red"), 400, "parameter_invalid")
+
+
+def test_a_long_poll_answers_when_something_changes_and_at_once_to_strangers(house):
+    now = house.client.get("/v1/discovery/snapshot").json()
+    answers = []
+
+    def poll():
+        params = {"since": now["revision"], "wait": "30s"}
+        answers.append(house.client.get("/v1/discovery/snapshot", params=params).json())
+
+    waiting = threading.Thread(target=poll)
+    waiting.start()
+    house.create("polled")
+    waiting.join(10)
+    assert answers[0]["revision"] != now["revision"]
+    assert "polled" in [group["name"] for group in answers[0]["groups"]]
+    for stranger in ("", "x", "other-1", now["revision"].rpartition("-")[0] + "-999999999"):
+        answer = house.client.get("/v1/discovery/snapshot", params={"since": stranger, "wait": "60s"})
+        assert answer.status_code == 200
+    problem(house.client.get("/v1/discovery/snapshot", params={"wait": "soon"}), 400, "parameter_invalid")
+
+
+def test_a_long_poll_without_a_change_answers_after_its_wait(house):
+    revision = house.client.get("/v1/discovery/snapshot").json()["revision"]
+    answer = house.client.get("/v1/discovery/snapshot", params={"since": revision, "wait": "50ms"})
+    assert answer.status_code == 200
+
+
+def test_services_status_health_and_metrics_tell_of_the_house(house):
+    group = house.create("told")
+    house.register(group, models.ridge(1), {"store": "1", "brand": "a"})
+    house.until_live(group)
+    assert set(house.client.get("/v1/discovery/services").json()["services"]) >= {"worker", "gateway"}
+    status = house.client.get("/v1/status").json()
+    mine = next(item for item in status["groups"] if item["name"] == "told")
+    assert (mine["live"]["release"], mine["models"], mine["lost"], mine["newest_release"]["number"]) == (1, 1, 0, 1)
+    assert mine["shards"] >= 1
+    assert status["cache"]["budget_bytes"] > 0
+    assert house.client.get("/health/live").json() == {"status": "ok"}
+    assert house.client.get("/health/ready").json() == {"status": "ok"}
+    metrics = house.client.get("/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain")
+    assert 'manymodels_release_age_seconds{group="told"}' in metrics.text
+    assert 'manymodels_models{group="told",state="live"} 1.0' in metrics.text
+
+
+def test_lookup_says_why_a_key_is_not_found(house):
+    group = house.create("lost", fallback=[])
+    url, key = "/v1/discovery/lookup", {"group": "lost", "store": "1", "brand": "a"}
+    problem(house.client.get(url, params=key), 404, "nothing_live")
+    house.register(group, models.ridge(1), {"store": "1", "brand": "a"})
+    house.until_live(group)
+    assert house.client.get(url, params=key).json()["fallback_level"] == 0
+    problem(house.client.get(url, params=key | {"store": "2"}), 404, "partition_not_found")
+    problem(house.client.get(url, params={"store": "2"}), 400, "parameter_invalid")
+    problem(house.client.get(url, params=key | {"group": "nobody"}), 404, "group_not_found")
+    problem(house.client.get(url, params={"group": "lost", "store": "2"}), 400, "key_field_missing")
+
+
+def test_the_docs_page_and_all_its_files_are_served_here(house):
+    page = house.client.get("/docs")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    for name in ("swagger-ui.css", "swagger-ui-bundle.js", "start.js", "favicon-32x32.png"):
+        assert f"docs/assets/{name}" in page.text
+        assert house.client.get(f"/docs/assets/{name}").status_code == 200
+    problem(house.client.get("/docs/assets/index.html"), 404, "not_found")
+    problem(house.client.get("/docs/assets/..%2f__init__.py"), 404, "not_found")
+    assert house.client.get("/openapi.json").json()["openapi"] == "3.1.0"

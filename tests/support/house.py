@@ -1,0 +1,109 @@
+"""A whole house in one process: home, serving assembly, front door, and a builder in a thread."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from starlette.testclient import TestClient
+
+from discovery.leases import SqlMembership, migrate_leases
+from gateway.app import Front
+from gateway.assembly import Assembly
+from gateway.settings import Settings
+from registry.artifacts.folder import FolderStore
+from registry.database import Database, migrate
+from registry.home import Home
+from tests.support.models import TinyModel
+
+SIGNATURE = {
+    "inputs": [{"name": "price"}, {"name": "feat", "dtype": "float64", "default": 0}],
+    "outputs": [{"name": "sales"}],
+}
+
+
+class House(NamedTuple):
+    """A running house and a client of its front door."""
+
+    assembly: Assembly
+    client: TestClient
+    home: Home
+
+    def create(self, name: str, **changes: Any) -> str:
+        """A group of store and brand with the whole fallback chain."""
+        body = {"name": name, "key": ["store", "brand"], "signature": SIGNATURE, "fallback": [["brand"], []]}
+        answer = self.client.post("/v1/groups", json=body | changes)
+        assert answer.status_code == 201, answer.text
+        return f"/v1/groups/{name}"
+
+    def register(self, group: str, model: TinyModel, key: dict[str, str], **headers: str) -> Any:
+        """Register a model; answers the response."""
+        headers = {"x-model-runtime": model.runtime, **{name.replace("_", "-"): text for name, text in headers.items()}}
+        return self.client.post(f"{group}/models", params=key, content=model.data, headers=headers)
+
+    def release(self, group: str, **body: Any) -> int:
+        """Build a release of everything newer and wait until it is ready."""
+        answer = self.client.post(f"{group}/releases", json=body)
+        assert answer.status_code == 202, answer.text
+        number = answer.json()["number"]
+        self.until(lambda: self.client.get(f"{group}/releases/{number}").json()["state"] != "building")
+        return number
+
+    def promote(self, group: str, release: int) -> Any:
+        """Point `blue` at a release."""
+        return self.client.put(f"{group}/deployments", json={"blue": {"release": release, "traffic": 100}})
+
+    def predict(self, group: str, key: dict[str, str], price: float = 1.0, **body: Any) -> Any:
+        """Answer one row."""
+        return self.client.post(f"{group}/predict", json={"key": key, "instances": [{"price": price}], **body})
+
+    def until(self, happened: Callable[[], Any], seconds: float = 30.0) -> Any:
+        """What `happened` answers once that is true; it has `seconds` for it."""
+        deadline = time.monotonic() + seconds
+        while not (found := happened()):
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.02)
+        return found
+
+    def until_live(self, group: str, release: int = 1) -> None:
+        """Wait until a release, or a later one, is live."""
+        self.until(lambda: (self.client.get(group).json()["live"] or {"release": 0})["release"] >= release)
+
+
+@contextmanager
+def running_house(root: Path, *, builder: bool = True, **settings: Any) -> Iterator[House]:
+    """Start a house over a new home; without `builder` nothing is ever proved or built."""
+    home = Home(root / "home")
+    home.prepare()
+    migrate(home.registry_url)
+    migrate_leases(home.leases_url)
+    assembly = Assembly(home, Settings(**settings), uri="http://127.0.0.1:9")
+    assembly.start()
+    try:
+        with _running_builder(home, builder), TestClient(Front(assembly.context)) as client:
+            yield House(assembly, client, home)
+    finally:
+        assembly.drain()
+        assembly.stop()
+
+
+@contextmanager
+def _running_builder(home: Home, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    from workers.builder.service import BuilderService
+
+    service = BuilderService(
+        Database(home.registry_url), FolderStore(home.artifacts), SqlMembership(home.leases_url), children=1
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=service.run, args=(stop,), name="builder")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
