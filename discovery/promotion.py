@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from discovery.membership import WORKER, Membership
+from registry.artifacts.frames import verified
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
 from registry.deployments import Flip, flip, unwant, want
@@ -153,10 +154,12 @@ def _living_workers(membership: Membership) -> frozenset[str]:
 
 
 def _check_stored(store: ArtifactStore, manifests: list[str]) -> None:
-    """Refuse a release whose manifest or segments the store does not hold whole."""
+    """Refuse a release whose manifest is damaged, or of whose segments one is missing or of another size."""
     try:
         for digest in manifests:
-            for segment in read_manifest(store.path(digest).read_bytes()).segments:
-                store.path(segment.digest)
+            for segment in read_manifest(verified(store.path(digest).read_bytes(), digest)).segments:
+                size = store.path(segment.digest).stat().st_size
+                if size != segment.size:
+                    raise ArtifactDamagedError(f"segment {segment.digest} has {size} of {segment.size} bytes")
     except (ArtifactMissingError, ArtifactDamagedError) as error:
         raise PromotionRefusedError(f"the release is not whole in the artifact store: {error.detail}") from error

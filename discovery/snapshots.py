@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from discovery.membership import Membership
 from discovery.snapshot import DeploymentView, GroupView, LiveRelease, Revision, Snapshot
+from registry.artifacts.frames import verified
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
 from registry.deployments import DeploymentSet, get_deployments, wanted
@@ -100,7 +101,7 @@ class _Manifests:
         """The manifest, or None (logged) if the store does not hold it whole."""
         if digest not in self._known:
             try:
-                self._known[digest] = read_manifest(self._store.path(digest).read_bytes())
+                self._known[digest] = read_manifest(verified(self._store.path(digest).read_bytes(), digest))
             except (ArtifactMissingError, ArtifactDamagedError, OSError):
                 log.exception("manifest %s cannot be read", digest)
                 return None
