@@ -69,7 +69,19 @@ class ParquetInvalidError(WorkerError):
     code = "parquet_invalid"
 
 
+class ImportRejectedError(WorkerError):
+    """Rows of an import were rejected, and its caller asked for all or nothing."""
+
+    code = "import_rejected"
+
+
 class BuilderUnavailableError(WorkerError):
     """No builder took up the work before the deadline."""
 
     code = "builder_unavailable"
+
+
+class BuilderFailedError(WorkerError):
+    """The builder itself failed at this work, through no fault of the caller; its log says more."""
+
+    code = "builder_failed"
