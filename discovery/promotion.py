@@ -8,6 +8,7 @@ members (an offline home) proves instead that the release lies whole in the arti
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from discovery.membership import WORKER, Membership
@@ -23,7 +24,7 @@ from registry.errors import (
     ReleaseStateError,
 )
 from registry.failpoints import failpoint
-from registry.manifest import read_manifest
+from registry.manifest import SegmentRef, read_manifest
 from registry.records import Deployment
 from registry.releases import get_release
 
@@ -132,9 +133,9 @@ def _await_members(
     no new requests and does not count.
     """
     while True:
-        prepared = frozenset.intersection(*(membership.prepared(group, number) for number in numbers))
+        prepared = [membership.prepared(group, number) for number in numbers]
         workers = _living_workers(membership)
-        lacking = sorted(workers - prepared)
+        lacking = sorted(workers - workers.intersection(*prepared))
         if not lacking:
             return bool(workers)
         if clock() >= deadline:
@@ -158,8 +159,12 @@ def _check_stored(store: ArtifactStore, manifests: list[str]) -> None:
     try:
         for digest in manifests:
             for segment in read_manifest(verified(store.path(digest).read_bytes(), digest)).segments:
-                size = store.path(segment.digest).stat().st_size
-                if size != segment.size:
-                    raise ArtifactDamagedError(f"segment {segment.digest} has {size} of {segment.size} bytes")
+                _check_size(store.path(segment.digest), segment)
     except (ArtifactMissingError, ArtifactDamagedError) as error:
         raise PromotionRefusedError(f"the release is not whole in the artifact store: {error.detail}") from error
+
+
+def _check_size(path: Path, segment: SegmentRef) -> None:
+    size = path.stat().st_size
+    if size != segment.size:
+        raise ArtifactDamagedError(f"segment {segment.digest} has {size} of {segment.size} bytes")

@@ -8,6 +8,7 @@ or the artifacts are away, the last snapshot stays.
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +27,8 @@ from registry.database import Database
 log = logging.getLogger("manymodels.discovery")
 
 REREAD_SECONDS: Final = 30.0
-LONGEST_BACKOFF: Final = 2.0
+LONGEST_PAUSE: Final = 1.0
+LONGEST_RETRY: Final = 10.0
 
 Adopt = Callable[[Snapshot], Adoption]
 
@@ -38,7 +40,7 @@ class SnapshotWatcher:
     from a poll, in order of revisions, before the snapshot is shown. Its thread lives from `start` to `stop`.
 
     Attributes:
-        failures: polls that failed since the start; the last snapshot stayed current.
+        failures: polls since the start that failed, so that the last snapshot, or a group in it, stayed as it was.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class SnapshotWatcher:
         self._fresh: Snapshot | None = None
         self._announced: frozenset[tuple[str, int]] = frozenset()
         self._failures_in_a_row = 0
+        self._unsettled_in_a_row = 0
+        self._retry_at = math.inf
         self._read_at = 0.0
 
     def start(self) -> None:
@@ -142,53 +146,54 @@ class SnapshotWatcher:
 
     def _pause(self) -> float:
         """Seconds to the next poll: doubled with each failure in a row."""
-        doubled: float = self._interval * 2.0 ** min(self._failures_in_a_row, 10)
-        return min(doubled, max(LONGEST_BACKOFF, self._interval))
+        return _backed_off(self._interval, self._failures_in_a_row, LONGEST_PAUSE)
 
     def _poll_once(self) -> None:
         with self._polling:
             try:
-                settled = self._poll()
+                self._poll()
             except Exception as error:  # noqa: BLE001 - a watcher that died would show yesterday for ever
-                self._count_failure(f"the last snapshot stays: {type(error).__name__}: {error}")
+                self.failures += 1
+                self._failures_in_a_row += 1
+                if self._failures_in_a_row == 1:
+                    log.warning("the last snapshot stays: %s: %s", type(error).__name__, error)
             else:
-                if settled:
-                    self._failures_in_a_row = 0
-                else:
-                    self._count_failure("some live releases could not be mapped here; their groups stay as they were")
+                self._failures_in_a_row = 0
 
-    def _count_failure(self, message: str) -> None:
-        if not self._failures_in_a_row:
-            log.warning(message)
-        self.failures += 1
-        self._failures_in_a_row += 1
-
-    def _poll(self) -> bool:
-        """Bring `current` up to date; answers whether everything live is mapped."""
+    def _poll(self) -> None:
+        """Bring `current` up to date. What it leaves undone by raising, the next poll finds undone."""
         if self._fresh is not None and not self._moved(self._fresh):
-            return True
+            return
         fresh = read_snapshot(self._database, self._store, self._membership, self._fresh, self._now())
-        read_at = self._clock()
-        settled, ready = True, None
-        shown = fresh
-        if self._adopt is not None:
+        if self._adopt is None:
+            self._show(fresh)
+        else:
             ready = self._adopt(to_adopt(fresh, self.current)).ready
             shown, settled = to_show(fresh, self.current, ready)
-        self._show(shown)
-        if ready is not None and self._member_id is not None:
-            self._announce(self._member_id, to_announce(fresh, ready))
-        self._fresh, self._read_at = fresh, read_at
-        return settled
+            self._show(shown)
+            self._announce(to_announce(fresh, ready))
+            self._plan_retry(settled)
+        self._fresh, self._read_at = fresh, self._clock()
 
     def _moved(self, fresh: Snapshot) -> bool:
         """Whether there is reason to read again; every so often there is without one, should a count be missed."""
         return (
-            self._failures_in_a_row > 0
-            or self._clock() - self._read_at >= REREAD_SECONDS
+            self._clock() >= min(self._retry_at, self._read_at + REREAD_SECONDS)
             or (fresh.expires is not None and self._now() >= fresh.expires)
             or house_revision(self._database, self._membership) != fresh.revision
             or self._membership.members() != fresh.members
         )
+
+    def _plan_retry(self, settled: bool) -> None:
+        """Try again later what could not be mapped, without slowing the polls that other groups live by."""
+        if settled:
+            self._unsettled_in_a_row, self._retry_at = 0, math.inf
+            return
+        self.failures += 1
+        self._unsettled_in_a_row += 1
+        if self._unsettled_in_a_row == 1:
+            log.warning("a live release could not be mapped here; its group stays as it was")
+        self._retry_at = self._clock() + _backed_off(self._interval, self._unsettled_in_a_row, LONGEST_RETRY)
 
     def _show(self, shown: Snapshot) -> None:
         """Make a snapshot current under a revision greater than any this process has shown."""
@@ -203,7 +208,12 @@ class SnapshotWatcher:
         self.current = shown
         self._waiters.wake()
 
-    def _announce(self, member_id: str, prepared: frozenset[tuple[str, int]]) -> None:
-        if prepared != self._announced:
-            self._membership.announce(member_id, prepared)
+    def _announce(self, prepared: frozenset[tuple[str, int]]) -> None:
+        if self._member_id is not None and prepared != self._announced:
+            self._membership.announce(self._member_id, prepared)
             self._announced = prepared
+
+
+def _backed_off(interval: float, failures: int, longest: float) -> float:
+    doubled: float = interval * 2.0 ** min(failures, 16)
+    return min(doubled, max(longest, interval))
