@@ -1,0 +1,46 @@
+"""On what a run was made: processor, cores, memory, versions; figures mean nothing without them."""
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+# The load runs on the first core and every measured server on the last, so neither takes time from the other.
+CORES: Final = sorted(os.sched_getaffinity(0))
+LOAD_CORE: Final = CORES[0]
+SERVER_CORE: Final = CORES[-1]
+
+LIBRARIES: Final = (
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "starlette",
+    "fastapi",
+    "orjson",
+    "numpy",
+    "lightgbm",
+    "onnxruntime",
+    "pyarrow",
+    "sqlalchemy",
+    "prometheus-client",
+)
+
+
+def machine() -> list[str]:
+    """The machine and the library versions, one fact a line."""
+    return [
+        f"processor: {_from('/proc/cpuinfo', 'model name')}, {len(CORES)} cores",
+        f"memory: {_memory_gib():.0f} GiB; kernel {platform.release()}",
+        f"Python {platform.python_version()}; " + ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        f"load average at the start: {os.getloadavg()[0]:.2f}",
+    ]
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _from(path: str, name: str) -> str:
+    lines = Path(path).read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "unknown")

@@ -1,0 +1,95 @@
+"""Figures of a run: ratios first, for they travel to other machines; what they were made of beside them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from benchmarks.machine import machine
+
+BEGIN: Final = "<!-- figures: written by python -m benchmarks --write -->"
+END: Final = "<!-- end of figures -->"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the report.
+
+    Attributes:
+        what: is measured.
+        value: the figure, a ratio unless the words say otherwise.
+        unit: behind the value: "x", "s", "rows/s".
+        beside: the absolutes.
+        least, most: the target; None where there is none.
+    """
+
+    what: str
+    value: float
+    unit: str
+    beside: str = ""
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def shown(self) -> str:
+        """The value as text."""
+        digits = 0 if abs(self.value) >= 100 else 2
+        return f"{self.value:,.{digits}f} {self.unit}"
+
+    @property
+    def target(self) -> str:
+        """The target as text."""
+        if self.least is not None:
+            return f"at least {self.least:,g}"
+        return f"at most {self.most:,g}" if self.most is not None else ""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the target is met; empty without one."""
+        if self.least is None and self.most is None:
+            return ""
+        met = (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
+        return "met" if met else "MISSED"
+
+
+def of_rounds(over: Sequence[float], under: Sequence[float]) -> float:
+    """The median of the ratios of each round: both sides of a ratio met the same noise."""
+    return median(first / second for first, second in zip(over, under, strict=True))
+
+
+def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
+    """Median and range of the rounds."""
+    return f"{form(median(values))} ({form(min(values))} to {form(max(values))})"
+
+
+def as_text(figures: Sequence[Figure]) -> str:
+    """The report for a terminal."""
+    wide = max(len(figure.what) for figure in figures)
+    return "\n".join(
+        f"{figure.what:<{wide}}  {figure.shown:>16}  {figure.verdict:<6} {figure.target:<18} {figure.beside}".rstrip()
+        for figure in figures
+    )
+
+
+def as_markdown(figures: Sequence[Figure]) -> str:
+    """The report for the documentation: machine, then the table."""
+    table = ["| what | figure | target | | absolutes: median (range) |", "| --- | --- | --- | --- | --- |"]
+    table += [f"| {f.what} | {f.shown} | {f.target} | {f.verdict} | {f.beside} |" for f in figures]
+    facts = [f"- {fact}" for fact in machine()]
+    return "\n".join([f"Run of {datetime.now(UTC):%Y-%m-%d}.", "", *facts, "", *table])
+
+
+def write_into(path: Path, figures: Sequence[Figure]) -> None:
+    """Replace the table of a document.
+
+    Raises:
+        ValueError: if the document does not mark its place.
+    """
+    text = path.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} must hold the lines {BEGIN!r} and {END!r}")
+    path.write_text(f"{before}{BEGIN}\n\n{as_markdown(figures)}\n\n{END}{after}")

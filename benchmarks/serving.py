@@ -1,0 +1,224 @@
+"""Predicts over real sockets: our server beside a bare echo, a hand-tuned rival and the native library.
+
+The same thousand models and the same rows everywhere. Every round measures each server once, one after another, so
+that what the machine does meanwhile falls on all of them; a figure is the median of the rounds' ratios.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from benchmarks import payloads
+from benchmarks.control import Control
+from benchmarks.fleet import FEATURES, GROUP, keys, read_boosters
+from benchmarks.load import Load
+from benchmarks.machine import LOAD_CORE, SERVER_CORE
+from benchmarks.onnx_fleet import write_onnx_fleet
+from benchmarks.processes import Served, house, measure, module, run
+from benchmarks.report import Figure, of_rounds, spread
+
+MODELS: Final = 1000
+MANY: Final = 16
+BULK_CONNECTIONS: Final = 4
+PREDICT: Final = f"/v1/groups/{GROUP}/predict"
+BULK: Final = f"/v1/groups/{GROUP}/predict/bulk"
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """Files of request bodies, and of the answers that our server gave to the single ones."""
+
+    single: Path
+    bulk: Path
+    answers: Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One round."""
+
+    echo: Load
+    echo_one: Load
+    ours: Load
+    ours_one: Load
+    ours_bulk: Load
+    rival: Load
+    rival_one: Load
+    rival_bulk: Load
+    native_rows: float
+
+
+def serving_figures(folder: Path, parquet: Path, *, rounds: int, seconds: float) -> list[Figure]:
+    """Measure everything and answer the figures; `parquet` holds at least the thousand models."""
+    bodies = Bodies(
+        payloads.write_lines(folder / "single.jsonl", payloads.singles(MODELS, MODELS)),
+        payloads.write_lines(folder / "bulk.jsonl", payloads.bulks(MODELS)),
+        folder / "answers.jsonl",
+    )
+    write_onnx_fleet(folder / "onnx", MODELS)
+    with ExitStack() as servers:
+        ours = servers.enter_context(house(folder / "home"))
+        control = Control(ours.port)
+        control.ready()
+        control.create_group()
+        control.import_fleet(parquet)
+        expected = _expected(bodies.single, parquet)
+        _check_ours(control, bodies, expected)
+        echo = servers.enter_context(module("echo", ["--answers", str(bodies.answers)]))
+        rival = servers.enter_context(module("rival", ["--models", str(folder / "onnx")]))
+        _check_rival(Control(rival.port), bodies.single, expected)
+        measured = [_round(echo, ours, rival, bodies, parquet, seconds) for _ in range(rounds)]
+    return _figures(measured)
+
+
+def _round(echo: Served, ours: Served, rival: Served, bodies: Bodies, parquet: Path, seconds: float) -> Measured:
+    everyone = (echo, ours, rival)
+
+    def one(served: Served, path: str, file: Path, connections: int) -> Load:
+        idle = [other for other in everyone if other is not served]
+        return measure(served, path, file, connections=connections, seconds=seconds, idle=idle)
+
+    return Measured(
+        echo=one(echo, PREDICT, bodies.single, MANY),
+        ours=one(ours, PREDICT, bodies.single, MANY),
+        rival=one(rival, "/predict", bodies.single, MANY),
+        echo_one=one(echo, PREDICT, bodies.single, 1),
+        ours_one=one(ours, PREDICT, bodies.single, 1),
+        rival_one=one(rival, "/predict", bodies.single, 1),
+        ours_bulk=one(ours, BULK, bodies.bulk, BULK_CONNECTIONS),
+        rival_bulk=one(rival, "/predict/bulk", bodies.bulk, BULK_CONNECTIONS),
+        native_rows=_native(everyone, parquet, bodies.bulk, seconds),
+    )
+
+
+def _native(everyone: tuple[Served, ...], parquet: Path, bodies: Path, seconds: float) -> float:
+    for served in everyone:
+        served.place(LOAD_CORE)
+    core, models = str(SERVER_CORE), str(MODELS)
+    arguments = ["--fleet", str(parquet), "--bodies", str(bodies), "--models", models, "--core", core]
+    rate: float = json.loads(run("native", [*arguments, "--seconds", str(seconds)]))["rate"]
+    return rate
+
+
+def _expected(singles: Path, parquet: Path) -> list[float]:
+    boosters = dict(zip(keys(MODELS), read_boosters(parquet, MODELS), strict=True))
+    answers = []
+    for line in singles.read_bytes().splitlines():
+        body = orjson.loads(line)
+        row = np.array([[body["instances"][0][name] for name in FEATURES]], dtype=np.float64)
+        answers.append(float(boosters[body["key"]["store"], body["key"]["brand"]].predict(row, num_threads=1)[0]))
+    return answers
+
+
+def _check_ours(control: Control, bodies: Bodies, expected: list[float]) -> None:
+    """Every answer must be the native one to the last bit; the answers become the echo's, all models become warm."""
+    answers = [_answer(control, PREDICT, line) for line in bodies.single.read_bytes().splitlines()]
+    got = [orjson.loads(answer)["predictions"][0] for answer in answers]
+    assert got == expected, "our answers must equal Booster.predict to the last bit"
+    payloads.write_lines(bodies.answers, answers)
+    for line in bodies.bulk.read_bytes().splitlines():
+        answer = orjson.loads(_answer(control, BULK, line))
+        assert not answer["errors"], "every row of a bulk must be answered"
+
+
+def _check_rival(control: Control, singles: Path, expected: list[float]) -> None:
+    answers = [_answer(control, "/predict", line) for line in singles.read_bytes().splitlines()]
+    got = [orjson.loads(answer)["predictions"][0] for answer in answers]
+    # It computes in float32: a row that lies on a threshold may fall to the other side.
+    close = np.isclose(got, expected, rtol=1e-4).mean()
+    assert close > 0.98, f"the rival must serve the same models, {close:.1%} agree"
+
+
+def _answer(control: Control, path: str, body: bytes) -> bytes:
+    status, answer = control.ask("POST", path, body, {"content-type": "application/json"})
+    assert status == 200, answer[:1000]
+    return answer
+
+
+def _figures(rounds: list[Measured]) -> list[Figure]:
+    def rates(name: str) -> list[float]:
+        return [getattr(measured, name).rate for measured in rounds]
+
+    def halves(name: str) -> list[float]:
+        return [getattr(measured, name).p50 for measured in rounds]
+
+    native = [measured.native_rows for measured in rounds]
+    bulk = [rate * payloads.BULK_KEYS for rate in rates("ours_bulk")]
+    rival_bulk = [rate * payloads.BULK_KEYS for rate in rates("rival_bulk")]
+    ours, echo, rival = rates("ours"), rates("echo"), rates("rival")
+    tails = f"p50 {_middle(rounds, 'p50')}, p99 {_middle(rounds, 'p99')}"
+    one = f"ours {spread(halves('ours_one'), _micros)}, echo {spread(halves('echo_one'), _micros)}"
+    rival_one = f"ours {spread(halves('ours_one'), _micros)}, rival {spread(halves('rival_one'), _micros)}"
+    return [
+        Figure(
+            "single predict, 16 connections, share of a bare echo",
+            of_rounds(ours, echo),
+            "x",
+            f"ours {spread(ours, _rate)}, {tails}; echo {spread(echo, _rate)}",
+            least=0.45,
+        ),
+        Figure(
+            "single predict, 1 connection, p50 over the echo's",
+            of_rounds(halves("ours_one"), halves("echo_one")),
+            "x",
+            one,
+            most=1.6,
+        ),
+        Figure(
+            "single predict over the rival's, one process each",
+            of_rounds(ours, rival),
+            "x",
+            f"rival {spread(rival, _rate)}",
+            least=2.0,
+        ),
+        Figure(
+            "single predict, 1 connection, p50 over the rival's",
+            of_rounds(halves("ours_one"), halves("rival_one")),
+            "x",
+            rival_one,
+        ),
+        Figure("500-key JSON bulk", median(bulk), "rows/s", f"ours {spread(bulk, _rows)}", least=40_000),
+        Figure(
+            "500-key JSON bulk over a loop of Booster.predict",
+            of_rounds(bulk, native),
+            "x",
+            f"loop {spread(native, _rows)}",
+            least=2.0,
+        ),
+        Figure(
+            "500-key JSON bulk over the rival's",
+            of_rounds(bulk, rival_bulk),
+            "x",
+            f"rival {spread(rival_bulk, _rows)}",
+            least=2.0,
+        ),
+        Figure("load generator's own use of its core, at most", _busiest(rounds), "x", "over all loads above"),
+    ]
+
+
+def _busiest(rounds: list[Measured]) -> float:
+    values: list[Mapping[str, Any]] = [vars(measured) for measured in rounds]
+    return max(load.busy for measured in values for load in measured.values() if isinstance(load, Load))
+
+
+def _middle(rounds: list[Measured], percentile: str) -> str:
+    return _micros(median(getattr(measured.ours, percentile) for measured in rounds))
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f} req/s"
+
+
+def _rows(value: float) -> str:
+    return f"{value:,.0f} rows/s"
+
+
+def _micros(value: float) -> str:
+    return f"{value:,.0f} us"
