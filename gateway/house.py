@@ -20,10 +20,11 @@ from discovery.membership import BUILDER
 from gateway.app import Front
 from gateway.assembly import Assembly
 from gateway.body import Message
-from gateway.settings import Settings
+from gateway.settings import Settings, builder_settings
 from registry.database import migrate
 from registry.home import Home
-from workers.builder.process import OfflineBuilder
+from workers.builder.context import BuilderContext
+from workers.builder.service import BuilderService
 
 T = TypeVar("T")
 
@@ -34,14 +35,11 @@ class House:
     """One open home. Calls may come from any thread; close it from the one that opened it."""
 
     def __init__(self, home: Home, settings: Settings) -> None:
-        self._builder = OfflineBuilder(
-            home,
-            children=settings.builder_children,
-            stale_days=settings.stale_days,
-            artifact_bytes=settings.artifact_bytes,
-        )
         self._assembly = Assembly(home, settings, uri=None, wake_builder=self._wake_builder)
-        self._front = Front(self._assembly.context)
+        context = self._assembly.context
+        building = BuilderContext(context.database, context.store, context.membership, builder_settings(settings))
+        self._builder = _OfflineBuilder(BuilderService(building))
+        self._front = Front(context)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="house", daemon=True)
 
@@ -92,6 +90,37 @@ class House:
         )
         if not served:
             self._builder.wake()
+
+
+class _OfflineBuilder:
+    """A builder that works when it is woken, in a thread that lives until the home is closed."""
+
+    def __init__(self, service: BuilderService) -> None:
+        self._service = service
+        self._woken = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """Say that there is work. From the event loop's thread."""
+        self._woken.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="offline-builder")
+            self._thread.start()
+
+    def close(self) -> None:
+        """Finish all work there is."""
+        self._closing.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while self._woken.wait():
+            self._woken.clear()
+            self._service.run_until_idle()
+            if self._closing.is_set():
+                return
 
 
 class _Call:

@@ -22,11 +22,11 @@ from prometheus_client import multiprocess
 
 from discovery.leases import SqlMembership, migrate_leases
 from gateway.errors import PortUnavailableError
-from gateway.server import run_server
-from gateway.settings import Settings
+from gateway.server import configure_process, run_server
+from gateway.settings import Settings, builder_settings
 from registry.database import migrate
 from registry.home import Home, HomeLock
-from workers.builder.process import run_builder
+from workers.builder.main import run_builder
 
 log = logging.getLogger("manymodels.serve")
 
@@ -70,6 +70,12 @@ def prepare_databases(home: Home) -> None:
     SqlMembership(home.leases_url).purge()
 
 
+def run_builder_process(home: Home, settings: Settings) -> None:
+    """The target of the builder's process."""
+    configure_process()
+    run_builder(home.root, settings=builder_settings(settings))
+
+
 class _Supervisor:
     """Starts, watches and stops the children. Runs in the parent's main thread."""
 
@@ -105,7 +111,7 @@ class _Supervisor:
         return ready  # type: ignore[return-value] # the same methods across processes
 
     def _start_builder(self) -> None:
-        self._start("builder", run_builder, (self._home, self._settings.builder_children, self._settings.stale_days))
+        self._start("builder", run_builder_process, (self._home, self._settings))
 
     def _start(self, name: str, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
         process = _SPAWN.Process(target=target, args=arguments, name=f"manymodels-{name}")

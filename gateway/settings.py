@@ -1,9 +1,12 @@
 """Settings of a serving process, read once from the environment (MANYMODELS_...) and command line, then frozen."""
 
+import os
 from typing import Final
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.builder.context import BuilderSettings
 
 MEBIBYTE: Final = 1 << 20
 
@@ -39,7 +42,20 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(3.0, gt=0)
     poll_seconds: float = Field(0.05, gt=0, description="how often a process looks for a new revision")
     promote_seconds: float = Field(10.0, gt=0, description="deadline for members to prepare a release")
-    prove_seconds: float = Field(60.0, gt=0, description="deadline of one registration")
+    prove_seconds: float = Field(60.0, gt=0, description="how long a registration waits for its proof")
+    proof_seconds: float = Field(30.0, gt=0, description="deadline for parsing and probing one artifact")
     builder_children: int = Field(0, ge=0, le=64, description="proof processes; 0 is one a core")
     stale_days: int = Field(30, ge=1, description="training data older than this counts as stale")
     drain_seconds: int = Field(10, ge=0, description="how long a stopping process finishes its requests")
+
+
+def builder_settings(settings: Settings) -> BuilderSettings:
+    """What of the settings concerns a builder."""
+    return BuilderSettings(
+        artifact_bytes=settings.artifact_bytes,
+        proof_seconds=settings.proof_seconds,
+        import_children=settings.builder_children or os.cpu_count() or 1,
+        promote_seconds=settings.promote_seconds,
+        stale_days=settings.stale_days,
+        lease_seconds=settings.lease_seconds,
+    )
