@@ -8,7 +8,7 @@ the first 64 bits and compare all 128. Pure functions over immutable values; no 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from urllib.parse import quote, unquote
 
@@ -37,7 +37,7 @@ class PartitionKey:
     @property
     def text(self) -> str:
         """Canonical form; the key of the whole group (no field) is the empty text."""
-        return "/".join(f"{field}={quote(value, safe='')}" for field, value in self.pairs)
+        return "/".join([f"{field}={quoted(value)}" for field, value in self.pairs])
 
     @property
     def id(self) -> bytes:
@@ -47,6 +47,12 @@ class PartitionKey:
     def as_dict(self) -> dict[str, str]:
         """The key as a JSON object."""
         return dict(self.pairs)
+
+
+@lru_cache(maxsize=1 << 16)  # values such as a region come back in every other key
+def quoted(value: str) -> str:
+    """A key value as it stands in canonical text: RFC 3986 unreserved characters, the rest percent-encoded."""
+    return quote(value, safe="")
 
 
 def key_id(text: str) -> bytes:

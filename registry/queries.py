@@ -97,7 +97,7 @@ IS_WITHDRAWN: Final[ColumnElement[bool]] = func.coalesce(
     type_=Boolean,
 )
 
-_VERSION_COLUMNS: Final = (heads.c.key, *model_versions.c, IS_WITHDRAWN.label("withdrawn"))
+VERSION_COLUMNS: Final = (heads.c.key, *model_versions.c, IS_WITHDRAWN.label("withdrawn"))
 
 _HEAD_OF_VERSION: Final = and_(heads.c.group_id == model_versions.c.group_id, heads.c.key_id == model_versions.c.key_id)
 
@@ -106,7 +106,7 @@ _NEWEST_OF_HEAD: Final = and_(
 )
 
 _VERSIONS: Final = (
-    select(*_VERSION_COLUMNS)
+    select(*VERSION_COLUMNS)
     .join_from(model_versions, heads, _HEAD_OF_VERSION)
     .where(model_versions.c.group_id == bindparam("group"))
 )
@@ -139,7 +139,7 @@ INSERT_TAGS: Final = insert(version_tags)
 
 
 _HEADS: Final = (
-    select(*_VERSION_COLUMNS)
+    select(*VERSION_COLUMNS)
     .join_from(heads, model_versions, _NEWEST_OF_HEAD)
     .where(heads.c.group_id == bindparam("group"))
 )

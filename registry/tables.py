@@ -121,7 +121,8 @@ version_tags = Table(
     sqlite_with_rowid=False,
 )
 
-# `abandoned` and `restored` are counts of `groups.moves`: see registry.withdrawal.
+# `seen` is the group's last sequence number when the release was begun: nothing in it is newer. `abandoned` and
+# `restored` are counts of `groups.moves`: see registry.withdrawal.
 releases = Table(
     "releases",
     metadata,
@@ -130,6 +131,7 @@ releases = Table(
     Column("state", Text, nullable=False),
     Column("base", Integer, nullable=True),
     Column("through", BigInteger, nullable=False),
+    Column("seen", BigInteger, nullable=False),
     Column("abandoned", BigInteger, nullable=False),
     Column("restored", BigInteger, nullable=False),
     Column("manifest", Text, nullable=True),

@@ -6,14 +6,13 @@ hold the group's lock from before the heads are read until the transaction ends.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
 from registry import queries
+from registry.batches import in_batches, write_rows
 from registry.records import Group
-
-_BATCH: Final = 5000  # parameters a statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,6 @@ def read_heads(conn: Connection, group: Group, identities: Sequence[bytes]) -> d
     return heads
 
 
-def in_batches(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    """The items in runs that fit into one statement's parameters."""
-    return (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
-
-
 def write_versions(
     conn: Connection, group: Group, before: Mapping[bytes, Head], added: Sequence[AddedRow], now: float
 ) -> None:
@@ -83,14 +77,13 @@ def write_versions(
         {**item.columns, **same, "key_id": item.identity, "number": item.head.number, "sequence": item.head.sequence}
         for item in added
     ]
-    conn.execute(queries.INSERT_VERSIONS, rows)
+    write_rows(conn, queries.INSERT_VERSIONS, rows)
     tags = [
         {"group_id": group.id, "name": name, "value": value, "key": item.text, "sequence": item.head.sequence}
         for item in added
         for name, value in item.tags.items()
     ]
-    if tags:
-        conn.execute(queries.INSERT_TAGS, tags)
+    write_rows(conn, queries.INSERT_TAGS, tags)
     last = {item.identity: item for item in added}
     _write_heads(conn, group, before, last.values())
     more = sum(_counts(item.head) - _counts(before.get(identity)) for identity, item in last.items())
@@ -109,7 +102,5 @@ def _write_heads(conn: Connection, group: Group, before: Mapping[bytes, Head], l
             moved.append(head | {"of_group": group.id, "of_key": item.identity})
         else:
             fresh.append(head | {"group_id": group.id, "key_id": item.identity, "key": item.text, "slot": item.slot})
-    if fresh:
-        conn.execute(queries.INSERT_HEADS, fresh)
-    if moved:
-        conn.execute(queries.MOVE_HEADS, moved)
+    write_rows(conn, queries.INSERT_HEADS, fresh)
+    write_rows(conn, queries.MOVE_HEADS, moved)

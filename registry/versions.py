@@ -6,18 +6,18 @@ A version is never changed: a key moves on by another version, and goes by a tom
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
 
 from sqlalchemy import Connection
 
 from registry import queries
+from registry.batches import in_batches
 from registry.errors import KeyFieldUnknownError, VersionNotFoundError
 from registry.groups import find_group, lock_group
-from registry.keys import KeySchema, PartitionKey, key_id, slot_of
+from registry.keys import KeySchema, PartitionKey, key_id, quoted, slot_of
 from registry.pages import Page, checked_limit, cut_page, not_a_cursor, read_cursor
 from registry.records import Group, NewVersion, Version
 from registry.rows import read_version, version_columns
-from registry.version_rows import AddedRow, Head, in_batches, plan_versions, read_heads, write_versions
+from registry.version_rows import AddedRow, Head, plan_versions, read_heads, write_versions
 
 FALLBACK_SLOT: Final = -1
 _TOMBSTONE: Final[Mapping[str, Any]] = {
@@ -172,7 +172,7 @@ def _pieces(schema: KeySchema, where: Mapping[str, str]) -> tuple[list[str], str
         raise KeyFieldUnknownError(
             f"{unknown[0]!r} is no key field; the key fields are {list(schema.fields)}", field=unknown[0]
         )
-    pieces = [f"{field}={quote(where[field], safe='')}" for field in schema.fields if field in where]
+    pieces = [f"{field}={quoted(where[field])}" for field in schema.fields if field in where]
     leading = next((n for n, field in enumerate(schema.fields) if field not in where), len(schema.fields))
     return pieces, "/".join(pieces[:leading])
 

@@ -115,7 +115,7 @@ def _create_versions() -> None:
 def _create_releases() -> None:
     _table(
         "releases",
-        *(_int("number"), _text("state"), _int("base", null=True), _big("through")),
+        *(_int("number"), _text("state"), _int("base", null=True), _big("through"), _big("seen")),
         *(_big("abandoned"), _big("restored"), _text("manifest", null=True), _big("models"), _big("size")),
         *(_text("gates"), _text("report"), _time("created"), _time("ready", null=True)),
         key=("group_id", "number"),
