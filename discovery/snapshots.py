@@ -37,13 +37,6 @@ class _GroupRows:
     disabled: tuple[Hold, ...]
 
 
-def house_revision(database: Database, membership: Membership) -> Revision:
-    """The revision right now: two cheap reads, for a watcher that asks often."""
-    changes = membership.changes()
-    with database.read() as connection:
-        return join_revisions(read_revision(connection), changes)
-
-
 def join_revisions(registry: tuple[str, int], membership: tuple[str, int]) -> Revision:
     """One revision of the registry's and the membership's; see `Revision`."""
     return Revision(registry[0] + membership[0], registry[1] + membership[1])
@@ -78,14 +71,14 @@ def read_snapshot(
 
 
 def _read_group(connection: Connection, group: Group, now: float) -> _GroupRows:
-    deployments = get_deployments(connection, group.name)
+    deployments = get_deployments(connection, group)
     live = {deployment.release for deployment in deployments.deployments.values()}
     manifests = {}
-    for number in sorted(live | set(wanted(connection, group.name, now))):
-        digest = get_release(connection, group.name, number).manifest
+    for number in sorted(live | set(wanted(connection, group, now))):
+        digest = get_release(connection, group, number).manifest
         if digest is not None:
             manifests[number] = digest
-    holds = list_holds(connection, group.name, now)
+    holds = list_holds(connection, group, now)
     return _GroupRows(group, deployments, manifests, tuple(hold for hold in holds if hold.action == "disable"))
 
 

@@ -1,6 +1,6 @@
 """The watcher: one thread a process that keeps the current snapshot current.
 
-It asks for the revision every few hundredths of a second, which costs two cheap reads, and builds a snapshot only when
+It asks for the revision every few hundredths of a second, which costs one cheap read, and builds a snapshot only when
 that moved, a member changed state or a hold ended. What serves is mapped before a snapshot becomes current, so a
 request that fixes the current snapshot never waits and never meets a release that is not there. When SQL, the leases
 or the artifacts are away, the last snapshot stays.
@@ -19,16 +19,18 @@ from discovery.adoption import Adoption, to_adopt, to_announce, to_show
 from discovery.errors import SnapshotUnavailableError
 from discovery.membership import Membership
 from discovery.snapshot import Revision, Snapshot
-from discovery.snapshots import house_revision, read_snapshot
+from discovery.snapshots import join_revisions, read_snapshot
 from discovery.waiters import Waiters
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
+from registry.revision import read_revision
 
 log = logging.getLogger("manymodels.discovery")
 
 REREAD_SECONDS: Final = 30.0
 LONGEST_PAUSE: Final = 1.0
 LONGEST_RETRY: Final = 10.0
+LOOK_SECONDS: Final = 0.25
 
 Adopt = Callable[[Snapshot], Adoption]
 
@@ -82,6 +84,8 @@ class SnapshotWatcher:
         self._unsettled_in_a_row = 0
         self._retry_at = math.inf
         self._read_at = 0.0
+        self._look_at = -math.inf
+        self._changes = ("", 0)
 
     def start(self) -> None:
         """Poll a first time, then go on in a thread of its own. Where that poll fails, `current` stays None a while."""
@@ -107,6 +111,7 @@ class SnapshotWatcher:
         Raises:
             SnapshotUnavailableError: if not even a first snapshot could be read.
         """
+        self._look_at = -math.inf
         self._poll_once()
         return self._shown()
 
@@ -146,7 +151,7 @@ class SnapshotWatcher:
 
     def _pause(self) -> float:
         """Seconds to the next poll: doubled with each failure in a row."""
-        return _backed_off(self._interval, self._failures_in_a_row, LONGEST_PAUSE)
+        return _backed_off(self._interval, self._failures_in_a_row, max(LONGEST_PAUSE, self._interval))
 
     def _poll_once(self) -> None:
         with self._polling:
@@ -173,16 +178,28 @@ class SnapshotWatcher:
             self._show(shown)
             self._announce(to_announce(fresh, ready))
             self._plan_retry(settled)
-        self._fresh, self._read_at = fresh, self._clock()
+        self._fresh, self._read_at, self._look_at = fresh, self._clock(), -math.inf
 
     def _moved(self, fresh: Snapshot) -> bool:
         """Whether there is reason to read again; every so often there is without one, should a count be missed."""
         return (
             self._clock() >= min(self._retry_at, self._read_at + REREAD_SECONDS)
             or (fresh.expires is not None and self._now() >= fresh.expires)
-            or house_revision(self._database, self._membership) != fresh.revision
-            or self._membership.members() != fresh.members
+            or self._members_moved(fresh)
+            or join_revisions(self._registry_revision(), self._changes) != fresh.revision
         )
+
+    def _members_moved(self, fresh: Snapshot) -> bool:
+        """Whether a member changed state; looked at less often than the registry, because members take seconds."""
+        if self._clock() < self._look_at:
+            return False
+        self._changes = self._membership.changes()
+        self._look_at = self._clock() + LOOK_SECONDS
+        return self._membership.members() != fresh.members
+
+    def _registry_revision(self) -> tuple[str, int]:
+        with self._database.read() as connection:
+            return read_revision(connection)
 
     def _plan_retry(self, settled: bool) -> None:
         """Try again later what could not be mapped, without slowing the polls that other groups live by."""
@@ -216,4 +233,4 @@ class SnapshotWatcher:
 
 def _backed_off(interval: float, failures: int, longest: float) -> float:
     doubled: float = interval * 2.0 ** min(failures, 16)
-    return min(doubled, max(longest, interval))
+    return min(doubled, longest)
