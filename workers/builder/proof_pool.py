@@ -4,7 +4,7 @@ An artifact that kills its child is refused; the other artifacts of its batch ne
 """
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 from registry.errors import Problem
@@ -121,7 +121,7 @@ class FileReader:
         """End the child; a later file starts a new one."""
         self._children.close()
 
-    def read(self, plan: ReadingPlan) -> Iterator[RowBatch]:
+    def read(self, plan: ReadingPlan) -> Generator[RowBatch, None, None]:
         """The rows of a file in batches, at most a few of them in memory however slowly they are taken.
 
         Raises:

@@ -1,0 +1,122 @@
+"""A small home for tests of the builder: one group, uploads, and builders in this process or in one that dies."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from discovery.leases import SqlMembership, migrate_leases
+from registry.artifacts.folder import FolderStore
+from registry.database import Database, migrate
+from registry.failpoints import VARIABLE
+from registry.groups import create_group
+from registry.home import Home
+from registry.imports import create_import
+from registry.keys import KeySchema
+from registry.records import Task
+from registry.signature import Signature
+from registry.tasks import enqueue, get_task
+from tests.support import toy_runtimes
+from workers.builder.context import BuilderContext, BuilderSettings
+from workers.builder.service import BuilderService
+
+GROUP = "oj"
+SCHEMA = KeySchema(("store", "brand"), fallback=(("brand",), ()))
+SIGNATURE = {"inputs": [{"name": "price"}, {"name": "feat"}], "outputs": [{"name": "sales"}]}
+NOW = 1_780_000_000.0
+
+TOYS = BuilderSettings(
+    catalog=toy_runtimes.CATALOG,
+    prepare=toy_runtimes.PREPARE,
+    proof_seconds=5.0,
+    import_children=1,
+    batch_rows=2,
+    checkpoint_rows=4,
+    publish_rows=3,
+    lease_seconds=0.6,
+)
+REAL = BuilderSettings(lease_seconds=0.6)
+
+
+class BuilderHome:
+    """A migrated home with one group; `close` closes its connections."""
+
+    def __init__(self, root: Path, settings: BuilderSettings = TOYS, signature: Mapping[str, Any] = SIGNATURE) -> None:
+        self.home = Home(root)
+        self.home.prepare()
+        migrate(self.home.registry_url)
+        migrate_leases(self.home.leases_url)
+        self.database = Database(self.home.registry_url)
+        self.membership = SqlMembership(self.home.leases_url, ttl=settings.lease_seconds)
+        self.store = FolderStore(self.home.artifacts)
+        self.context = BuilderContext(self.database, self.store, self.membership, settings)
+        with self.database.write() as conn:
+            read = Signature.from_json(signature, SCHEMA.fields)
+            create_group(conn, GROUP, SCHEMA, read, auto_release=True, now=NOW)
+
+    def close(self) -> None:
+        self.membership.close()
+        self.database.close()
+
+    def stage(self, data: bytes) -> str:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield data
+
+        return asyncio.run(self.store.stage(chunks(), 1 << 30))[0]
+
+    def ask_to_register(self, key: str, data: bytes, runtime: str = "sklearn", **meta: Any) -> int:
+        payload = {"staged": self.stage(data), "key": key, "runtime": runtime, "meta": meta}
+        with self.database.write() as conn:
+            return enqueue(conn, "prove", GROUP, payload, NOW)
+
+    def ask_to_import(self, columns: Mapping[str, Any], *, on_error: str = "fail", runtime: str | None = None) -> int:
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(dict(columns)), sink)
+        return self.ask_to_import_file(sink.getvalue().to_pybytes(), on_error=on_error, runtime=runtime)
+
+    def ask_to_import_file(self, data: bytes, *, on_error: str = "fail", runtime: str | None = None) -> int:
+        staged = self.stage(data)
+        with self.database.write() as conn:
+            item = create_import(
+                conn, GROUP, source=staged, digest=str(hash(data)), on_error=on_error, runtime=runtime, now=NOW
+            )
+        return item.number
+
+    def task(self, number: int) -> Task:
+        with self.database.read() as conn:
+            return get_task(conn, number)
+
+    def build(self) -> int:
+        """Do all work there is, here; what dead builders left is taken over at once."""
+        self.membership.purge()
+        return BuilderService(self.context).run_until_idle()
+
+    def build_until_killed_at(self, failpoint: str) -> int:
+        """Run a builder process that dies at a failpoint; its exit status."""
+        script = (
+            "import os, sys, threading\n"
+            "from pathlib import Path\n"
+            "from tests.support.builders import TOYS\n"
+            "from workers.builder.main import run_builder\n"
+            "stop = threading.Event()\n"
+            "threading.Timer(60, stop.set).start()\n"
+            "run_builder(Path(sys.argv[1]), stop, TOYS)\n"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", script, str(self.home.root)],
+            env=os.environ | {VARIABLE: failpoint},
+            check=False,
+            timeout=90,
+        ).returncode
+
+    def objects(self) -> set[str]:
+        return {item.digest for item in self.store.objects()}
+
+    def staged(self) -> list[str]:
+        return [name for name, _ in self.store.staged_names()]

@@ -1,0 +1,73 @@
+"""The builder as a process: `serve` starts one beside its gateways; `python -m workers.builder.main` runs one alone.
+
+It opens the home itself, works until it is told to stop, and stops by itself when its parent is gone, so that a `serve`
+that was killed leaves no builder behind.
+"""
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Final
+
+from discovery.leases import SqlMembership
+from registry.artifacts.folder import FolderStore
+from registry.database import Database
+from registry.home import Home
+from workers.builder.context import BuilderContext, BuilderSettings
+from workers.builder.service import BuilderService
+
+TITLE: Final = b"mm-builder"  # as `ps -o comm` shows it, at most 15 bytes
+PARENT_SECONDS: Final = 0.5
+
+_PR_SET_NAME: Final = 15
+
+
+def run_builder(home: Path, stop: threading.Event | None = None, settings: BuilderSettings | None = None) -> None:
+    """Build for a home until `stop` is set, SIGTERM or SIGINT arrives, or the parent process ends.
+
+    Without `stop` it takes over the process: its title and both signals. The home's databases must be migrated.
+    """
+    if stop is None:
+        stop = threading.Event()
+        _take_over_process(stop)
+    settings = settings or BuilderSettings()
+    place = Home(home)
+    database = Database(place.registry_url)
+    membership = SqlMembership(place.leases_url, ttl=settings.lease_seconds)
+    service = BuilderService(BuilderContext(database, FolderStore(place.artifacts), membership, settings))
+    worker = threading.Thread(target=service.run, args=(stop,), name="builder")
+    try:
+        worker.start()
+        _await_end(worker, stop, os.getppid())
+    finally:
+        membership.close()
+        database.close()
+
+
+def main() -> None:
+    """Run as a process of its own."""
+    parser = argparse.ArgumentParser(prog="python -m workers.builder.main", description=run_builder.__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the home folder")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    run_builder(parser.parse_args().home)
+
+
+def _await_end(worker: threading.Thread, stop: threading.Event, parent: int) -> None:
+    while worker.is_alive():
+        worker.join(PARENT_SECONDS)
+        if os.getppid() != parent:
+            stop.set()
+
+
+def _take_over_process(stop: threading.Event) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, TITLE)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+
+
+if __name__ == "__main__":
+    main()

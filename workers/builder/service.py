@@ -1,0 +1,188 @@
+"""The builder at work: it claims tasks and carries them out, in lanes that do not wait for each other.
+
+Imports take minutes, releases seconds, single registrations milliseconds; each kind has a lane (a thread) of its own.
+A task that is interrupted, by a signal or by power loss, is claimed again by whoever comes next, once this builder no
+longer counts as alive; every kind of task can be repeated from any point.
+"""
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, get_args
+
+from discovery.keeper import LeaseKeeper
+from discovery.membership import BUILDER
+from discovery.snapshot import Member
+from registry.errors import DatabaseBusyError, Problem
+from registry.failpoints import failpoint
+from registry.records import Task, TaskKind
+from registry.tasks import claim, claimable
+from workers.builder import importing, registering, releasing
+from workers.builder.context import AbandonedError, Bench, BuilderContext, ClaimLostError, problem_json
+from workers.errors import BuilderFailedError
+
+log = logging.getLogger("manymodels.builder")
+
+FAILPOINTS: Final = ("task.claimed",)
+KINDS: Final[tuple[TaskKind, ...]] = get_args(TaskKind)
+ALIVE_SECONDS: Final = 0.25  # how long a look at the members is good for
+BUSY_SECONDS: Final = 0.5  # rest before a database that is away is asked again
+MOST_CLAIMS: Final = 10  # a task that ended so many builders is not given to another
+
+_WORK: Final[Mapping[TaskKind, Callable[[BuilderContext, Bench, Task], None]]] = {
+    "prove": registering.register,
+    "import": importing.run_import,
+    "release": releasing.release,
+}
+_REFUSE: Final[Mapping[TaskKind, Callable[[BuilderContext, Task, Mapping[str, Any]], None]]] = {
+    "prove": registering.refuse,
+    "import": importing.refuse,
+    "release": releasing.refuse,
+}
+
+
+class BuilderService:
+    """One builder. Owns its children from the first task to the end of `run` or `run_until_idle`.
+
+    Attributes:
+        id: the member it is while it works, and the claimant of its tasks.
+    """
+
+    def __init__(self, context: BuilderContext, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Nothing is started or joined yet; `clock` tells monotonic seconds."""
+        self.id = f"builder-{uuid.uuid4().hex[:16]}"
+        self._context = context
+        self._clock = clock
+        self._looked = -ALIVE_SECONDS
+        self._alive: frozenset[str] = frozenset({self.id})
+        self._news = threading.Condition()
+        self._done = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set: current short tasks are finished, a running import is abandoned."""
+        with self._at_work(stop) as bench:
+            bench.interactive.warm()
+            lanes = [
+                threading.Thread(target=self._lane, args=((kind,), bench), name=f"builder-{kind}") for kind in KINDS
+            ]
+            for lane in lanes:
+                lane.start()
+            for lane in lanes:
+                lane.join()
+
+    def run_until_idle(self) -> int:
+        """Do all work there is, in this thread; answers how many tasks were carried out.
+
+        Raises:
+            DatabaseBusyError: if SQL is away, at the start or when the next task should be claimed.
+        """
+        done = 0
+        with self._at_work(threading.Event()) as bench:
+            while self.step(KINDS, bench):
+                done += 1
+        return done
+
+    def step(self, kinds: Iterable[TaskKind], bench: Bench) -> bool:
+        """Claim and carry out one task of these kinds; False if there is none.
+
+        Raises:
+            DatabaseBusyError: if SQL is away; nothing was claimed.
+        """
+        wanted = tuple(kinds)
+        alive = self._living()
+        with self._context.database.read() as conn:
+            if not claimable(conn, alive, wanted):
+                return False
+        with self._context.database.write() as conn:
+            task = claim(conn, self.id, alive, wanted, self._context.clock())
+        if task is None:
+            return False
+        failpoint("task.claimed")
+        self._carry_out(task, bench)
+        return True
+
+    @contextmanager
+    def _at_work(self, stop: threading.Event) -> Iterator[Bench]:
+        settings = self._context.settings
+        member = Member(self.id, "", "alive", (BUILDER,), {"pid": str(os.getpid())})
+        keeper = LeaseKeeper(self._context.membership, member, ttl=settings.lease_seconds)
+        bench = Bench.of(settings, stop)
+        keeper.start()
+        try:
+            yield bench
+        finally:
+            bench.close()
+            keeper.stop()
+
+    def _lane(self, kinds: tuple[TaskKind, ...], bench: Bench) -> None:
+        while not bench.stop.is_set():
+            seen = self._done
+            try:
+                worked = self.step(kinds, bench)
+            except DatabaseBusyError as error:
+                log.warning("no work can be claimed: %s", error)
+                bench.stop.wait(BUSY_SECONDS)
+                continue
+            except Exception:
+                log.exception("claiming failed")
+                bench.stop.wait(BUSY_SECONDS)
+                continue
+            if not worked:
+                self._await_news(seen)
+
+    def _await_news(self, seen: int) -> None:
+        """Rest for a poll's length, or until another lane has done something, which may be work for this one."""
+        with self._news:
+            self._news.wait_for(lambda: self._done != seen, self._context.settings.poll_seconds)
+
+    def _carry_out(self, task: Task, bench: Bench) -> None:
+        try:
+            while not self._try(task, bench):
+                log.warning("task %d (%s) waits for the database", task.id, task.kind)
+                if bench.stop.wait(BUSY_SECONDS):
+                    return
+        except AbandonedError:
+            log.info("task %d (%s) is abandoned and will be claimed again", task.id, task.kind)
+        except ClaimLostError:
+            log.info("task %d (%s) belongs to another builder now", task.id, task.kind)
+        with self._news:
+            self._done += 1
+            self._news.notify_all()
+
+    def _try(self, task: Task, bench: Bench) -> bool:
+        """Carry out a task or record why not; False if the database is away, so that it must be tried again."""
+        try:
+            problem = self._work(task, bench)
+            if problem is not None:
+                log.info("task %d (%s, group %s) is refused: %s", task.id, task.kind, task.group, problem.detail)
+                _REFUSE[task.kind](self._context, task, problem_json(problem))
+        except DatabaseBusyError:
+            return False
+        return True
+
+    def _work(self, task: Task, bench: Bench) -> Problem | None:
+        if task.fence > MOST_CLAIMS:
+            return BuilderFailedError(f"{MOST_CLAIMS} builders ended while they worked on this")
+        try:
+            _WORK[task.kind](self._context, bench, task)
+        except (DatabaseBusyError, AbandonedError, ClaimLostError):
+            raise
+        except Problem as problem:
+            return problem
+        except Exception as error:
+            log.exception("task %d (%s, group %s) failed", task.id, task.kind, task.group)
+            return BuilderFailedError(f"the builder failed unexpectedly ({type(error).__name__}); its log says more")
+        return None
+
+    def _living(self) -> frozenset[str]:
+        """Ids of the members whose claims stand; a builder always stands by its own."""
+        now = self._clock()
+        if now - self._looked >= ALIVE_SECONDS:
+            members = self._context.membership.members()
+            self._alive = frozenset(member.id for member in members if member.state != "dead") | {self.id}
+            self._looked = now
+        return self._alive
