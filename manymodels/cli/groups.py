@@ -62,7 +62,7 @@ def create(
             "fallback": levels,
             "auto_release": auto_release,
         }
-    with session.client() as client:
+    with session.client(may_create=True) as client:
         session.show(client.create_group(**definition), view)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from manymodels.cli import groups, models, predictions, releases, server
+from manymodels.cli import demo, groups, models, predictions, releases, server
 from manymodels.cli.arguments import GLOBAL
 from manymodels.cli.entry import Commands
 from manymodels.cli.session import Session
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _COMMANDS: Mapping[str, Callable[..., None]] = {
+    "demo": demo.demo,
     "serve": server.serve,
     "status": server.status,
     "register": models.register,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from manymodels.cli.output import age_text, console, print_json, size_text, table
-from manymodels.cli.session import Session, needs_server, session_of
+from manymodels.cli.session import needing_server, session_of
 from manymodels.state import CacheStatus, GroupStatus, Status
 
 DEFAULT_HOME = Path("manymodels-home")
@@ -23,7 +23,8 @@ def serve(
     """Serve everything in --home DIR (default manymodels-home, created when missing) until Ctrl-C."""
     session = session_of(context)
     home = session.home or DEFAULT_HOME
-    serving = needs_server("serve")
+    with needing_server("serve"):
+        from gateway.serving import serve as serve_home
 
     def ready(url: str) -> None:
         if session.json:
@@ -31,7 +32,7 @@ def serve(
         else:
             console().print(f"{home} is served at {url}, its docs at {url}/docs; stop it with Ctrl-C")
 
-    raise typer.Exit(serving.serve(home, host, port, processes, on_ready=ready))
+    raise typer.Exit(serve_home(home, host, port, processes, on_ready=ready))
 
 
 def status(context: typer.Context) -> None:
@@ -82,16 +83,3 @@ def group_row(group: GroupStatus) -> list[object]:
         group.shards,
         None if newest is None else f"{newest.number} ({newest.state})",
     ]
-
-
-def home_of(session: Session) -> Path:
-    """The home a command works on directly.
-
-    Raises:
-        typer.BadParameter: if the command line names none, or it does not exist.
-    """
-    if session.home is None:
-        raise typer.BadParameter("this works on a home's files: name it with --home DIR")
-    if not session.home.is_dir():
-        raise typer.BadParameter(f"there is no home at {session.home}")
-    return session.home

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import typer
 
@@ -41,14 +41,21 @@ class Session:
     json: bool = False
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A client of the server at the address, or of the application over the home."""
+    def client(self, *, may_create: bool = False) -> Iterator[Client]:
+        """A client of the server at the address, or of the application over the home.
+
+        Raises:
+            typer.BadParameter: if the home does not exist and the command may not create it.
+        """
         if self.home is None:
             with Client(self.url) as client:
                 yield client
             return
-        serving = needs_server("--home")
-        with serving.open_house(self.home) as house, Client(HouseTransport(house)) as client:
+        if not may_create:
+            existing_home(self)
+        with needing_server("--home"):
+            from gateway.house import open_house
+        with open_house(self.home) as house, Client(HouseTransport(house)) as client:
             yield client
 
     def show(self, value: T, view: Callable[[T], "RenderableType"]) -> None:
@@ -86,14 +93,29 @@ def session_of(context: typer.Context) -> Session:
     return session if isinstance(session, Session) else Session()
 
 
-def needs_server(what: str) -> Any:
-    """The serving module, which the light install lacks.
+def existing_home(session: Session) -> Path:
+    """The home that a command works on.
+
+    Raises:
+        typer.BadParameter: if the command line names none, or it does not exist.
+    """
+    if session.home is None:
+        raise typer.BadParameter("this works on a home's files: name it with --home DIR")
+    if not session.home.is_dir():
+        raise typer.BadParameter(f"there is no home at {session.home}; `group create` and `serve` make one")
+    return session.home
+
+
+@contextmanager
+def needing_server(what: str) -> Iterator[None]:
+    """Around imports of the server's packages, whose libraries the light install lacks.
 
     Raises:
         LibraryMissingError: saying what to install.
     """
     try:
-        from gateway import serving
+        yield
     except ModuleNotFoundError as error:
-        raise LibraryMissingError(f"{what} needs the server's libraries: pip install 'manymodels[server]'") from error
-    return serving
+        raise LibraryMissingError(
+            f"{what} needs {error.name}, which is not installed: pip install 'manymodels[server]'"
+        ) from error

@@ -1,0 +1,191 @@
+"""`manymodels demo`: a retail history, three fleets trained on it, imported, released, served, and what to try.
+
+With `--once` it checks that every served answer agrees with the native libraries and ends.
+"""
+
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manymodels.cli.models import import_progress
+from manymodels.cli.output import console, print_json, table
+from manymodels.cli.served import Served, serving
+from manymodels.cli.session import Session, needing_server, session_of
+from manymodels.client import Client
+from manymodels.errors import ManymodelsError, NotFoundError, UnreachableError
+
+if TYPE_CHECKING:
+    from manymodels.demo.agreement import Agreement
+    from manymodels.demo.history import Shelf
+    from manymodels.demo.training import Kind, Trained
+
+Fleets = list[tuple["Kind", list["Trained"]]]
+
+
+class DisagreementError(ManymodelsError):
+    """A served answer differs from the native library's."""
+
+
+def demo(
+    context: typer.Context,
+    once: Annotated[
+        bool, typer.Option("--once", help="On a free port and a temporary home; check all answers, then end.")
+    ] = False,
+    port: Annotated[int | None, typer.Option("--port", help="Port to serve on; 8080 by default.", max=65535)] = None,
+    stores: Annotated[int, typer.Option("--stores", help="Stores in the history, of six brands each.", min=4)] = 48,
+) -> None:
+    """Train, import, release and serve three fleets on a made-up retail history, then say what to try."""
+    session = session_of(context)
+    with needing_server("demo"):
+        from manymodels.demo.history import Shelf
+    shelf = Shelf(stores=stores)
+    with _home(session.home) as home, _ending_on_sigterm(), serving(home, _port(port, once=once)) as served:
+        started = time.monotonic()
+        url = _url(served)
+        fleets = _train(session, shelf)
+        with Client(url) as client:
+            _bring_in(session, client, home, fleets)
+            found = _agreement(session, client, shelf, fleets) if once else []
+        seconds = time.monotonic() - started
+        if once:
+            _conclude(session, found, seconds)
+        else:
+            _invite(session, url, shelf, fleets, seconds)
+            with suppress(KeyboardInterrupt):
+                served.wait()
+
+
+def _port(port: int | None, *, once: bool) -> int:
+    return port if port is not None else 0 if once else 8080
+
+
+def _url(served: Served) -> str:
+    try:
+        return served.url()
+    except UnreachableError as error:
+        if "--port" in str(error):
+            raise UnreachableError(f"{error} (manymodels demo --port 8081)") from error
+        raise
+
+
+def _train(session: Session, shelf: "Shelf") -> Fleets:
+    from manymodels.demo.history import make_history
+    from manymodels.demo.training import KINDS, fleet_size, train_fleet
+
+    history = make_history(shelf)
+    session.say(f"a history of {len(history):,} weekly sales, {history['units'].sum():,.0f} units sold")
+    fleets: Fleets = []
+    with _bars(session) as bars:
+        for kind in KINDS:
+            task = bars.add_task(f"training {kind.group}", total=fleet_size(history))
+            fleet = []
+            for model in train_fleet(kind, history):
+                fleet.append(model)
+                bars.advance(task)
+            fleets.append((kind, fleet))
+    return fleets
+
+
+def _bring_in(session: Session, client: Client, home: Path, fleets: Fleets) -> None:
+    """Write each fleet as Parquet, create its group, import, and make the release live."""
+    from manymodels.demo.parquet import write_fleet
+    from manymodels.demo.training import FALLBACK, KEY, SIGNATURE
+
+    folder = home / "fleets"
+    folder.mkdir(exist_ok=True)
+    with import_progress(session) as progress:
+        for kind, fleet in fleets:
+            path = folder / f"{kind.group}.parquet"
+            write_fleet(path, kind, fleet, datetime.now(UTC))
+            try:
+                client.group(kind.group)
+            except NotFoundError:
+                client.create_group(kind.group, KEY, SIGNATURE, fallback=FALLBACK)
+            (record,) = client.import_fleet(kind.group, path, progress=progress)
+            if record.release is not None:
+                client.promote(kind.group, record.release)
+
+
+def _agreement(session: Session, client: Client, shelf: "Shelf", fleets: Fleets) -> list["Agreement"]:
+    from manymodels.demo.agreement import WAYS, compare
+    from manymodels.demo.history import next_weeks, trained_partitions, untrained_partitions
+
+    asked = next_weeks(shelf, trained_partitions(shelf) + untrained_partitions(shelf), rows=3)
+    found = []
+    with _bars(session) as bars:
+        task = bars.add_task("comparing", total=len(fleets) * len(WAYS))
+        for kind, fleet in fleets:
+            found += compare(client, kind, fleet, asked, lambda: bars.advance(task))
+    return found
+
+
+def _conclude(session: Session, found: list["Agreement"], seconds: float) -> None:
+    """Show how the comparison came out.
+
+    Raises:
+        DisagreementError: if any answer differs.
+    """
+    if session.json:
+        print_json({"seconds": seconds, "agreements": found})
+    else:
+        columns = ["group", "asked by", "answers", "from fallbacks", "largest difference", "wrong"]
+        rows = [
+            [a.group, a.way, a.rows, a.fallbacks, f"{a.worst:.1e}" if a.worst else "none", len(a.wrong)] for a in found
+        ]
+        console().print(table("served answers against the native libraries", columns, rows))
+    wrong = [f"{each.group}, {each.way}, {line}" for each in found for line in each.wrong]
+    if wrong:
+        raise DisagreementError("\n".join([f"{len(wrong)} served answers disagree:", *wrong[:10]]))
+    session.say(f"all {sum(each.rows for each in found):,} answers agree; the demo took {seconds:.0f} s")
+
+
+def _invite(session: Session, url: str, shelf: "Shelf", fleets: Fleets, seconds: float) -> None:
+    from manymodels.demo.tour import tour
+
+    program = sys.argv[0] if Path(sys.argv[0]).name == "manymodels" else "manymodels"
+    models = sum(len(fleet) for _, fleet in fleets)
+    steps = tour(url, shelf, program)
+    if session.json:
+        print_json({"url": url, "seconds": seconds, "models": models, "try": [text for _, text in steps]})
+        return
+    out = console()
+    out.print(f"\n{models:,} models in {len(fleets)} groups are served at {url} after {seconds:.0f} s. Try:\n")
+    for heading, text in steps:
+        if heading:
+            out.print(f"# {heading}", style="dim", soft_wrap=True)
+        out.print(f"{text}\n", soft_wrap=True)
+    out.print("Ctrl-C stops the server.")
+
+
+@contextmanager
+def _home(given: Path | None) -> Iterator[Path]:
+    """The home named on the command line, or a temporary one."""
+    if given is not None:
+        yield given.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="manymodels-demo-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an orderly end, so that the server and the temporary home do not stay behind."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _bars(session: Session) -> Any:
+    from rich.progress import Progress
+
+    return Progress(console=console(stderr=True), disable=session.json)
