@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from registry.artifacts.bundle import write_bundle
-from registry.keys import KeySchema
 from registry.records import BundleSlice
 from registry.releases import changes
 from registry.versions import list_heads
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, expected, raws
 from workers.builder.release_build import FAILPOINTS
 from workers.segments.reader import Segment
 
@@ -25,19 +24,6 @@ ROOT = Path(__file__).parents[4]
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path)
-
-
-def raws(count: int, what: str = "model") -> dict[str, bytes]:
-    return {f"store={number}/brand=b": f"{what} {number}".encode() for number in range(count)}
-
-
-def heavy(count: int, seed: int = 0) -> dict[str, bytes]:
-    """Artifacts of half a megabyte that do not compress: 40 of them need two shards."""
-    return {f"store={n}/brand=b": random.Random(f"{seed}/{n}").randbytes(500_000) for n in range(count)}
-
-
-def expected(models: dict[str, bytes], version: int = 1) -> dict[str, tuple[int, bytes]]:
-    return {key: (version, raw) for key, raw in models.items()}
 
 
 def damage(path: Path, at: int | None = None) -> None:
@@ -72,23 +58,6 @@ def test_what_a_segment_says_of_a_model_is_what_was_registered(fleet: Fleet) -> 
     assert (entry.trained_through, entry.trained_at) == ("2026-11-19", "2026-11-20")
     assert entry.digest == hashlib.sha256(b"model").hexdigest()
     assert entry.slot == fleet.group.schema.slot(fleet.key("store=2/brand=b"))
-
-
-def test_one_changed_key_rewrites_only_its_shards_segment(fleet: Fleet) -> None:
-    models = heavy(160)
-    fleet.register(models)
-    first = fleet.release()
-    before = fleet.manifest(1).by_shard
-    assert len(before) == fleet.manifest(1).shards == 8
-    fleet.promote(first.number)
-    fleet.register({"store=7/brand=b": b"hotfix"})
-    second = fleet.release()
-    after = fleet.manifest(second.number).by_shard
-    assert len([shard for shard in before if before[shard].digest != after[shard].digest]) == 1
-    assert (second.report["changed"], second.report["carried"]) == (1, 159)
-    assert (second.report["changed_shards"], second.report["shards"]) == (1, 8)
-    assert fleet.contents(second.number) == expected(models) | {"store=7/brand=b": (2, b"hotfix")}
-    assert fleet.contents(first.number) == expected(models)
 
 
 def test_fallback_models_lie_in_a_segment_of_their_own(fleet: Fleet) -> None:
@@ -281,70 +250,12 @@ def test_a_release_is_built_once(fleet: Fleet) -> None:
     assert fleet.build(first.number) == first
 
 
-# --- shards
-
-
-def test_a_fleet_that_grows_is_cut_into_more_shards_and_loses_nothing(fleet: Fleet) -> None:
-    fleet.register(raws(30) | {"brand=b": b"brand model"})
-    fleet.promote(fleet.release().number)
-    fallback = fleet.manifest(1).by_shard[-1]
-    models = {f"store={n + 100}/brand=b": raw for n, raw in enumerate(heavy(140).values())}
-    fleet.register(models)
-    release = fleet.release()
-    manifest = fleet.manifest(release.number)
-    assert (fleet.manifest(1).shards, manifest.shards) == (1, 8)
-    assert manifest.by_shard[-1] == fallback
-    assert fleet.contents(release.number) == expected(models | raws(30) | {"brand=b": b"brand model"})
-    assert (release.report["added"], release.report["carried"]) == (140, 31)
-
-
-def test_a_fleet_that_shrinks_is_joined_into_fewer_shards(fleet: Fleet) -> None:
-    models = heavy(160)
-    fleet.register(models)
-    fleet.promote(fleet.release().number)
-    small = {key: b"small " + key.encode() for key in models}
-    fleet.register(small)
-    fleet.promote(fleet.release().number)
-    assert fleet.manifest(2).shards == 8  # what replaces what was not known beforehand
-    release = fleet.release()
-    assert fleet.manifest(release.number).shards == 1
-    assert fleet.contents(release.number) == expected(small, 2)
-
-
-def test_keys_are_sharded_by_the_fields_the_group_chose(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, KeySchema(("store", "brand"), shard_by=("store",)))
-    models = {f"store={n % 20}/brand=b{n}": raw for n, raw in enumerate(heavy(80).values())}
-    fleet.register(models)
-    release = fleet.release()
-    manifest = fleet.manifest(release.number)
-    assert manifest.shards == 4
-    where: dict[str, set[int]] = {}
-    for segment in fleet.segments(release.number):
-        for row in range(len(segment)):
-            where.setdefault(segment.entry(row).key.split("/")[0], set()).add(segment.header.shard)
-    assert all(len(shards) == 1 for shards in where.values())
-    assert fleet.contents(release.number) == expected(models)
-
-
-def test_a_large_model_is_copied_by_no_hotfix(fleet: Fleet) -> None:
-    large = random.Random(1).randbytes(9 << 20)
-    fleet.register(raws(3) | {"store=50/brand=b": large})
-    first = fleet.release()
-    assert first.size < 100_000
-    assert first.report["stored_native"] == {"no_pack": 3, "large": 1}
-    fleet.promote(first.number)
-    fleet.register({"store=1/brand=b": b"hotfix"})
-    second = fleet.release()
-    assert second.size < 100_000
-    assert fleet.contents(second.number)["store=50/brand=b"] == (1, large)
-
-
 # --- crashes
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, expected, raws
 Fleet.reopened(Path(sys.argv[1])).build(int(sys.argv[2]))
 """
 
@@ -372,20 +283,6 @@ def test_a_build_repeated_after_a_crash_gives_the_same_manifest(tmp_path: Path, 
     again = crashed.build(number)
     assert (again.state, again.manifest) == ("ready", expected_manifest)
     assert again.report["failed"] == 0
-
-
-def test_a_build_writes_no_more_than_one_segment_into_memory_at_once(fleet: Fleet) -> None:
-    import tracemalloc
-
-    fleet.register(heavy(160))  # 80 MB of frames
-    number = fleet.begin()
-    tracemalloc.start()
-    try:
-        fleet.build(number)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 8 << 20
 
 
 def test_what_is_registered_while_a_release_is_built_waits_for_the_next(fleet: Fleet) -> None:
