@@ -39,6 +39,7 @@ def to_show(fresh: Snapshot, shown: Snapshot | None, ready: Collection[tuple[str
         if not _all_ready(view, ready)
         and (before := shown.groups.get(name) if shown else None) is not None
         and before.deployments
+        and view.continues(before)
     }
     lacking = any(not _all_ready(view, ready) for view in fresh.groups.values())
     return (replace(fresh, groups={**fresh.groups, **held_back}) if held_back else fresh), not lacking

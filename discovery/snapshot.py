@@ -97,6 +97,10 @@ class GroupView:
     auto_release: bool
     suspended: bool
 
+    def continues(self, before: "GroupView") -> bool:
+        """Whether this is the group that was there before, as far as it shows, and not a later one of its name."""
+        return self.schema == before.schema and self.signature == before.signature
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

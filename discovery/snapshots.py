@@ -6,7 +6,7 @@ group only, readers may compare by identity, and manifests (immutable, named by 
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -119,9 +119,6 @@ def _view(row: _GroupRows, manifests: _Manifests, previous: GroupView | None) ->
         for name, deployment in row.deployments.deployments.items()
         if deployment.release in releases
     }
-    if len(deployments) < len(row.deployments.deployments) and previous is not None:
-        deployments = dict(previous.deployments)
-        releases |= {view.release.number: view.release for view in deployments.values()}
     view = GroupView(
         name=row.group.name,
         schema=row.group.schema,
@@ -132,7 +129,19 @@ def _view(row: _GroupRows, manifests: _Manifests, previous: GroupView | None) ->
         auto_release=row.group.auto_release,
         suspended=row.group.suspended,
     )
+    if previous is None:
+        return view
+    if len(deployments) < len(row.deployments.deployments) and view.continues(previous):
+        view = _as_before(view, previous)
     return previous if previous == view else view
+
+
+def _as_before(view: GroupView, previous: GroupView) -> GroupView:
+    """The group with the deployments it had: those that the registry names now cannot be read."""
+    releases = {release.number: release for release in view.wanted}
+    releases |= {deployment.release.number: deployment.release for deployment in previous.deployments.values()}
+    wanted = tuple(releases[number] for number in sorted(releases))
+    return replace(view, deployments=previous.deployments, wanted=wanted)
 
 
 def _promoted(deployments: DeploymentSet, number: int) -> float | None:

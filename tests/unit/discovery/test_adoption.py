@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 from discovery.adoption import to_adopt, to_announce, to_show
+from registry.keys import KeySchema
 from tests.support.snapshots import group, snapshot
 
 
@@ -38,6 +41,13 @@ def test_a_group_that_was_never_shown_is_shown_though_it_is_not_ready():
         shown, settled = to_show(fresh, before, set())
         assert serving(shown) == {2}
         assert not settled
+
+
+def test_a_later_group_of_the_same_name_inherits_nothing():
+    later = replace(group("oj", 1), schema=KeySchema(("region",)))
+    shown, settled = to_show(snapshot(later), snapshot(group("oj", 9)), set())
+    assert shown.groups["oj"] is later
+    assert not settled
 
 
 def test_a_release_that_is_only_prepared_holds_nothing_back():
