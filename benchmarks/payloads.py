@@ -7,8 +7,10 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from benchmarks.fleet import FEATURES, WHOLE, Key, keys, rows
+from benchmarks.fleet import FEATURES, GROUP, WHOLE, Key, keys, rows
 
+PREDICT: Final = f"/v1/groups/{GROUP}/predict"
+BULK: Final = f"/v1/groups/{GROUP}/predict/bulk"
 BULK_KEYS: Final = 500
 BULKS: Final = 20
 

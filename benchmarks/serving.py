@@ -17,18 +17,17 @@ import orjson
 
 from benchmarks import payloads
 from benchmarks.control import Control
-from benchmarks.fleet import FEATURES, GROUP, keys, read_boosters
+from benchmarks.fleet import FEATURES, keys, read_boosters
 from benchmarks.load import Load
 from benchmarks.machine import LOAD_CORE, SERVER_CORE
 from benchmarks.onnx_fleet import write_onnx_fleet
+from benchmarks.payloads import BULK, PREDICT
 from benchmarks.processes import Served, house, measure, module, run
 from benchmarks.report import Figure, of_rounds, spread
 
 MODELS: Final = 1000
 MANY: Final = 16
 BULK_CONNECTIONS: Final = 4
-PREDICT: Final = f"/v1/groups/{GROUP}/predict"
-BULK: Final = f"/v1/groups/{GROUP}/predict/bulk"
 
 
 @dataclass(frozen=True)

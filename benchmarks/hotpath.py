@@ -1,0 +1,211 @@
+"""Where a warm predict spends its time, without a network: the ASGI application called in this process.
+
+Run by itself it shows the costliest functions: `python -m benchmarks.hotpath --home HOME --single FILE --bulk FILE
+--profile`, over a home that nobody serves. The rest is the interpreter's own: a profile misleads about tiny functions,
+so the figures come from runs without one.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import json
+import os
+import pstats
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from benchmarks.machine import SERVER_CORE
+from benchmarks.payloads import BULK, PREDICT
+from benchmarks.processes import run
+from benchmarks.report import Figure
+
+if TYPE_CHECKING:
+    from gateway.context import Context
+    from workers.client import ModelUse, ScoreAnswer, ScoreCall, WorkerClient
+
+ROUNDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Microseconds of one request: altogether, within the worker's call, and for JSON alone (bytes to objects)."""
+
+    total: float
+    worker: float
+    json: float
+
+
+class _TimedWorker:
+    """The worker, with the time of its calls added up."""
+
+    def __init__(self, worker: "WorkerClient") -> None:
+        self._worker = worker
+        self.seconds = 0.0
+
+    async def score(self, call: "ScoreCall") -> "ScoreAnswer":
+        started = perf_counter()
+        answer = await self._worker.score(call)
+        self.seconds += perf_counter() - started
+        return answer
+
+    async def resolve(
+        self, group: str, release: int, key: tuple[str, ...], max_level: int, disabled: frozenset[bytes]
+    ) -> "ModelUse":
+        return await self._worker.resolve(group, release, key, max_level, disabled)
+
+
+class _Calls:
+    """ASGI calls of one application: a list of bodies to one path."""
+
+    def __init__(self, front: Any, path: str, bodies: Sequence[bytes]) -> None:
+        self._front = front
+        self._path = path
+        self._bodies = bodies
+
+    async def all(self) -> None:
+        """Send every body once."""
+        for body in self._bodies:
+            scope = self._scope(len(body))
+            message = {"type": "http.request", "body": body, "more_body": False}
+            await self._front(scope, _Receive(message), _refuse_errors)
+
+    def _scope(self, length: int) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "method": "POST",
+            "path": self._path,
+            "query_string": b"",
+            "headers": [
+                (b"host", b"bench"),
+                (b"content-type", b"application/json"),
+                (b"content-length", str(length).encode()),
+            ],
+        }
+
+
+class _Receive:
+    def __init__(self, message: dict[str, Any]) -> None:
+        self._message = message
+
+    async def __call__(self) -> dict[str, Any]:
+        return self._message
+
+
+async def _refuse_errors(message: Any) -> None:
+    if message.get("status", 200) != 200:
+        raise RuntimeError(f"answered {message}")
+
+
+def hotpath_figures(home: Path, single: Path, bulk: Path, bulk_rows: int) -> list[Figure]:
+    """The split of a single and of a bulk predict over an unserved home."""
+    said = json.loads(run("hotpath", ["--home", str(home), "--single", str(single), "--bulk", str(bulk)]))
+    one, many = Split(**said["single"]), Split(**said["bulk"])
+    return [
+        Figure(
+            "single predict without a network",
+            one.total,
+            "us",
+            f"worker with the model {one.worker:.1f}, reading JSON {one.json:.1f}, "
+            f"the rest of the gateway {one.total - one.worker - one.json:.1f}",
+        ),
+        Figure(
+            "one row of a 500-key bulk without a network",
+            many.total / bulk_rows,
+            "us",
+            f"worker with the model {many.worker / bulk_rows:.2f}, reading JSON {many.json / bulk_rows:.2f}, "
+            f"the rest of the gateway {(many.total - many.worker - many.json) / bulk_rows:.2f}",
+        ),
+    ]
+
+
+def split(context: "Context", path: str, bodies: Sequence[bytes]) -> Split:
+    """Time the calls of one route; medians over the rounds."""
+    from gateway.app import Front
+
+    worker = _TimedWorker(context.worker)
+    plain = _Calls(Front(context), path, bodies)
+    timed = _Calls(Front(replace(context, worker=worker)), path, bodies)
+
+    async def rounds() -> Split:
+        await plain.all()
+        totals, workers, readings = [], [], []
+        for _ in range(ROUNDS):
+            started = perf_counter()
+            await plain.all()
+            totals.append(perf_counter() - started)
+            worker.seconds = 0.0
+            await timed.all()
+            workers.append(worker.seconds)
+            started = perf_counter()
+            for body in bodies:
+                orjson.loads(body)
+            readings.append(perf_counter() - started)
+        return Split(*(median(seconds) / len(bodies) * 1e6 for seconds in (totals, workers, readings)))
+
+    return asyncio.run(rounds())
+
+
+def show_profile(context: "Context", path: str, bodies: Sequence[bytes]) -> None:
+    """Print the costliest functions of a route by their own time."""
+    from gateway.app import Front
+
+    calls = _Calls(Front(context), path, bodies)
+
+    async def profiled() -> None:
+        await calls.all()
+        with cProfile.Profile() as profile:
+            for _ in range(ROUNDS):
+                await calls.all()
+        stats = pstats.Stats(profile).strip_dirs().sort_stats("tottime")
+        stats.print_stats(30)
+
+    asyncio.run(profiled())
+
+
+def main() -> None:
+    """Print the split of both routes as JSON, or their profiles."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--single", type=Path, required=True, help="one JSON body a line")
+    parser.add_argument("--bulk", type=Path, required=True, help="one JSON body a line")
+    parser.add_argument("--profile", action="store_true")
+    given = parser.parse_args()
+    os.sched_setaffinity(0, {SERVER_CORE})
+    with tempfile.TemporaryDirectory() as metrics:
+        # As in a served process: metrics go through mapped files. Set before the library is imported.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        _measure(given)
+
+
+def _measure(given: argparse.Namespace) -> None:
+    from gateway.assembly import Assembly
+    from gateway.settings import Settings
+    from registry.home import Home
+
+    assembly = Assembly(Home(given.home.absolute()), Settings(), uri=None)
+    assembly.start()
+    try:
+        routes = {"single": (PREDICT, given.single), "bulk": (BULK, given.bulk)}
+        if given.profile:
+            for path, file in routes.values():
+                show_profile(assembly.context, path, file.read_bytes().splitlines())
+            return
+        splits = {
+            name: asdict(split(assembly.context, path, file.read_bytes().splitlines()))
+            for name, (path, file) in routes.items()
+        }
+        sys.stdout.write(json.dumps(splits) + "\n")
+    finally:
+        assembly.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Memory of a serving process whose cache holds a twentieth of its fleet, over fifty thousand random requests.
+
+What may grow is anonymous memory: the heap of loaded models, and whatever a leak or a torn heap would add. File-backed
+pages (libraries and mapped segments) are drawn apart; the kernel drops those when it needs the room.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Final
+
+import matplotlib as mpl
+import numpy as np
+
+from benchmarks import payloads
+from benchmarks.control import Control
+from benchmarks.machine import SERVER_CORE
+from benchmarks.payloads import PREDICT
+from benchmarks.processes import house, load
+from benchmarks.report import Figure
+
+CACHE_BYTES: Final = 64 << 20
+STEP: Final = 2000
+SETTLING: Final = 6000  # requests until the cache is full and every code path was taken
+CONNECTIONS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Resident memory after some requests, MiB."""
+
+    requests: int
+    anonymous: float
+    file_backed: float
+
+
+def memory_figures(home: Path, folder: Path, plot: Path | None, *, models: int, requests: int) -> list[Figure]:
+    """Serve an imported fleet with a small cache, touch it at random and watch; `plot` is written if given."""
+    bodies = payloads.write_lines(folder / "random.jsonl", payloads.random_singles(models, requests))
+    rates: list[float] = []
+    with house(home, environment={"MANYMODELS_CACHE_BYTES": str(CACHE_BYTES)}) as served:
+        control = Control(served.port)
+        control.ready()
+        served.place(SERVER_CORE)
+        pid = control.serving_pid()
+        samples = [_sample(pid, 0)]
+        for done in range(0, requests, STEP):
+            step = ["--count", str(STEP), "--skip", str(done), "--connections", str(CONNECTIONS)]
+            rates.append(load(served.port, PREDICT, bodies, *step).rate)
+            samples.append(_sample(pid, done + STEP))
+        cache = control.call("GET", "/v1/status")["cache"]
+    if plot is not None:
+        draw(samples, plot, models)
+    return _figures(samples, rates, f"{cache['evictions']:,} evictions, {cache['models']:,} models held")
+
+
+def _figures(samples: Sequence[Sample], rates: Sequence[float], cache: str) -> list[Figure]:
+    settled = [sample for sample in samples if sample.requests >= SETTLING]
+    fifth = max(2, len(settled) // 5)
+    first = fmean(sample.anonymous for sample in settled[:fifth])
+    last = fmean(sample.anonymous for sample in settled[-fifth:])
+    slope, _ = np.polyfit([s.requests / 1000 for s in settled], [s.anonymous * 1024 for s in settled], 1)
+    peak = max(sample.anonymous for sample in samples)
+    said = f"{first:.0f} MiB to {last:.0f} MiB, {slope:+.0f} KiB per 1,000 requests, peak {peak:.0f} MiB; {cache}"
+    rate = fmean(rates[len(rates) // 5 :])
+    return [
+        Figure(
+            "anonymous memory, last fifth of the requests over the first",
+            last / first,
+            "x",
+            said,
+            most=1.05,
+        ),
+        Figure("predicts of a fleet 15 times the cache", rate, "req/s", f"{CONNECTIONS} connections, nearly all cold"),
+    ]
+
+
+def draw(samples: Sequence[Sample], path: Path, models: int) -> None:
+    """Plot the samples."""
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    thousands = [sample.requests / 1000 for sample in samples]
+    axes.plot(thousands, [sample.anonymous for sample in samples], label="anonymous", linewidth=2)
+    axes.plot(thousands, [sample.file_backed for sample in samples], label="file-backed", linestyle="--")
+    axes.axhline(CACHE_BYTES / 2**20, color="grey", linewidth=1, linestyle=":", label="cache budget")
+    axes.set(
+        xlabel="thousand requests",
+        ylabel="resident memory, MiB",
+        title=f"{models:,} models touched at random, a cache of 64 MiB",
+        ylim=(0, None),
+    )
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _sample(pid: int, requests: int) -> Sample:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kibibytes = {line.partition(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
+    return Sample(requests, int(kibibytes["RssAnon"]) / 1024, int(kibibytes["RssFile"]) / 1024)
