@@ -133,6 +133,12 @@ class ImportNotFoundError(RegistryError):
     code = "import_not_found"
 
 
+class ImportStateError(RegistryError):
+    """The import has ended, or has gone past what is asked of it."""
+
+    code = "import_state"
+
+
 class ConfirmationError(RegistryError):
     """A destructive call lacks its confirmation."""
 

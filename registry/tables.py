@@ -228,6 +228,7 @@ tasks = Table(
     sqlite_autoincrement=True,
 )
 
+# `next_row` is where reading goes on after a crash; `waiting` counts the import's rows in `import_rows`.
 imports = Table(
     "imports",
     metadata,
@@ -244,6 +245,7 @@ imports = Table(
     Column("unchanged", BigInteger, nullable=False),
     Column("rejected", BigInteger, nullable=False),
     Column("next_row", BigInteger, nullable=False),
+    Column("waiting", BigInteger, nullable=False),
     Column("release", Integer, nullable=True),
     Column("error", Text, nullable=True),
     Column("created", Double, nullable=False),

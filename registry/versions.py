@@ -9,15 +9,17 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from registry import queries
+from registry import queries, release_queries
 from registry.batches import in_batches
 from registry.errors import KeyFieldUnknownError, VersionNotFoundError
 from registry.groups import find_group, lock_group
 from registry.keys import KeySchema, PartitionKey, key_id, quoted, slot_of
+from registry.live_periods import LivePeriod, contents_of, live_periods
 from registry.pages import Page, checked_limit, cut_page, not_a_cursor, read_cursor
 from registry.records import Group, NewVersion, Version
 from registry.rows import read_version, version_columns
 from registry.version_rows import AddedRow, Head, plan_versions, read_heads, write_versions
+from registry.withdrawal import read_bases
 
 FALLBACK_SLOT: Final = -1
 _TOMBSTONE: Final[Mapping[str, Any]] = {
@@ -38,6 +40,14 @@ class AddedVersion:
 
     version: Version
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VersionHistory:
+    """A version, and the spans of time in which it was live."""
+
+    version: Version
+    live: tuple[LivePeriod, ...]
 
 
 def add_versions(conn: Connection, group: Group | str, new: Sequence[NewVersion], now: float) -> list[AddedVersion]:
@@ -155,6 +165,27 @@ def list_heads(
     statement = queries.heads_page(pieces, prefix, tags or {}, after, limit + 1)
     found = [read_version(row) for row in conn.execute(statement, {"group": group.id})]
     return cut_page(found, limit, lambda version: version.key.id)
+
+
+def history(conn: Connection, group: Group | str, key: PartitionKey) -> list[VersionHistory]:
+    """All versions of a key, newest first, and when each was live.
+
+    Raises:
+        VersionNotFoundError: if the key never had a model.
+    """
+    group = find_group(conn, group)
+    values = {"group": group.id, "key_id": key.id}
+    rows = conn.execute(queries.VERSIONS_OF_KEY, values).all()
+    if not rows:
+        raise VersionNotFoundError(f"{key.text!r} has no model")
+    changes = {row.release: row.sequence for row in conn.execute(release_queries.CHANGES_OF_KEY, values)}
+    held = contents_of(read_bases(conn, group.id), changes)
+    periods = (
+        LivePeriod(row.name, row.release, row.started, row.ended)
+        for row in conn.execute(release_queries.PERIODS, {"group": group.id})
+    )
+    live = live_periods(held, periods)
+    return [VersionHistory(version, live.get(version.sequence, ())) for version in map(read_version, rows)]
 
 
 def _cursor_key(conn: Connection, group: Group, cursor: str) -> str:
