@@ -134,7 +134,7 @@ def get_version(conn: Connection, group: Group | str, key: PartitionKey, number:
     return read_version(row)
 
 
-def countread_heads(conn: Connection, group: Group | str) -> int:
+def count_heads(conn: Connection, group: Group | str) -> int:
     """How many keys of the group have a model registered (tombstones not counted)."""
     group = find_group(conn, group)
     return int(conn.execute(queries.COUNT_MODELS, {"id": group.id}).scalar_one())
