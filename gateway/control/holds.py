@@ -54,7 +54,8 @@ def parse_until(text: str) -> float:
     """
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        # In UTC, so that a time whose offset leads out of the calendar is refused here and not when it is shown.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).timestamp()
     except (ValueError, OverflowError) as error:
         raise HoldInvalidError(
             f"until is a date or an RFC 3339 time, e.g. 2026-12-01T08:00:00Z, got {text!r}", field="until"

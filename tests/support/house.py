@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 from starlette.testclient import TestClient
 
-from discovery.leases import SqlMembership, migrate_leases
+from discovery.leases import migrate_leases
 from gateway.app import Front
 from gateway.assembly import Assembly
 from gateway.settings import Settings
-from registry.artifacts.folder import FolderStore
-from registry.database import Database, migrate
+from registry.database import migrate
 from registry.home import Home
 from tests.support.models import TinyModel
+from workers.builder.context import BuilderSettings
+from workers.builder.main import run_builder
 
 SIGNATURE = {
     "inputs": [{"name": "price"}, {"name": "feat", "dtype": "float64", "default": 0}],
@@ -94,16 +95,12 @@ def _running_builder(home: Home, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    from workers.builder.service import BuilderService
-
-    service = BuilderService(
-        Database(home.registry_url), FolderStore(home.artifacts), SqlMembership(home.leases_url), children=1
-    )
     stop = threading.Event()
-    thread = threading.Thread(target=service.run, args=(stop,), name="builder")
-    thread.start()
+    settings = BuilderSettings(import_children=1)
+    builder = threading.Thread(target=run_builder, args=(home.root, stop, settings), name="builder")
+    builder.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        builder.join()

@@ -227,7 +227,9 @@ def test_until_is_a_date_or_a_time_in_utc_unless_it_says_otherwise(text, seconds
     assert parse_until(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "tomorrow", "2026-13-01", "0001-01-01T00:00:00+14:00", "1"])
+@pytest.mark.parametrize(
+    "text", ["", "tomorrow", "2026-13-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1"]
+)
 def test_a_malformed_until_is_refused(text):
     with pytest.raises(HoldInvalidError):
         parse_until(text)
