@@ -42,10 +42,9 @@ NOTE_PROVED: Final = (
     .values(
         state="proving",
         rows=bindparam("rows"),
-        proved=bindparam("proved"),
+        proved=imports.c.proved + bindparam("more_proved"),
         rejected=imports.c.rejected + bindparam("more_rejected"),
         waiting=imports.c.waiting + bindparam("more_waiting"),
-        next_row=bindparam("next_row"),
     )
 )
 

@@ -66,7 +66,7 @@ def create_import(
         "runtime": runtime,
         "created": now,
     }
-    counters = ("rows", "proved", "registered", "unchanged", "rejected", "next_row", "waiting")
+    counters = ("rows", "proved", "registered", "unchanged", "rejected", "waiting")
     conn.execute(queries.INSERT_IMPORT, row | dict.fromkeys(counters, 0))
     enqueue(conn, "import", group, {"import": number, "runtime": runtime, "on_error": on_error}, now)
     return get_import(conn, group, number)
@@ -82,44 +82,43 @@ def checkpoint(
     rows: int,
     proved: int,
 ) -> None:
-    """Note what became of the next rows of the file, in order; `rows` and `proved` are totals for whoever watches.
+    """Note what became of the next rows of the file, in order.
 
-    Rows that an earlier checkpoint covers are passed over, so a builder that repeats one does no harm.
+    `rows` is how far the file has been read and where a resumed import goes on; `proved` is how many of these rows were
+    proved. A checkpoint that goes no farther than an earlier one changes nothing: repeating one does no harm.
 
     Raises:
         ImportNotFoundError: if there is no such import.
         ImportStateError: if it is being published, or has ended.
     """
     group = find_group(conn, group)
-    row = _row_in(conn, group, number, "queued", "proving")
-    fresh = [(n, item) for n, item in staged if n >= row.next_row]
-    refused = [reject for reject in rejects if reject.row >= row.next_row]
+    if rows <= _row_in(conn, group, number, "queued", "proving").rows:
+        return
     same = {"group_id": group.id, "import": number}
     write_rows(
         conn,
         queries.INSERT_ROWS,
-        [{**same, "row": n, "key": item.key.text, **version_columns(item)} for n, item in fresh],
+        [{**same, "row": row, "key": item.key.text, **version_columns(item)} for row, item in staged],
     )
     write_rows(
         conn,
         queries.INSERT_REJECTS,
         [
             {**same, "row": item.row, "key": item.key, "code": item.code, "detail": item.detail, "field": item.field}
-            for item in refused
+            for item in rejects
         ],
     )
-    reached = [n + 1 for n, _ in fresh] + [reject.row + 1 for reject in refused]
-    more = {"more_waiting": len(fresh), "more_rejected": len(refused), "next_row": max(reached, default=row.next_row)}
-    conn.execute(queries.NOTE_PROVED, _this(group, number) | more | {"rows": rows, "proved": proved})
+    more = {"more_proved": proved, "more_waiting": len(staged), "more_rejected": len(rejects)}
+    conn.execute(queries.NOTE_PROVED, {**_this(group, number), **more, "rows": rows})
 
 
 def resume_row(conn: Connection, group: Group | str, number: int) -> int:
-    """The row of the file to go on with: the first that no checkpoint covers.
+    """The row of the file to go on with: the first that no checkpoint covers, 0 for a new import.
 
     Raises:
         ImportNotFoundError: if there is no such import.
     """
-    return int(_row(conn, find_group(conn, group), number).next_row)
+    return int(_row(conn, find_group(conn, group), number).rows)
 
 
 def publish(conn: Connection, group: Group | str, number: int, limit: int, now: float) -> int:
@@ -156,7 +155,7 @@ def finish_import(conn: Connection, group: Group | str, number: int, *, release:
     return _end(conn, group, number, {"state": "done", "release": release, "error": None, "now": now})
 
 
-def fail_import(conn: Connection, group: Group | str, number: int, *, error: Mapping[str, Any], now: float) -> Import:
+def fail_import(conn: Connection, group: Group | str, number: int, error: Mapping[str, Any], now: float) -> Import:
     """End an import with a problem (`code`, `detail`, `field`, `row`); rows that wait are forgotten, rejects stay.
 
     Raises:

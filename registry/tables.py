@@ -228,7 +228,7 @@ tasks = Table(
     sqlite_autoincrement=True,
 )
 
-# `next_row` is where reading goes on after a crash; `waiting` counts the import's rows in `import_rows`.
+# `waiting` counts the import's rows in `import_rows`.
 imports = Table(
     "imports",
     metadata,
@@ -244,7 +244,6 @@ imports = Table(
     Column("registered", BigInteger, nullable=False),
     Column("unchanged", BigInteger, nullable=False),
     Column("rejected", BigInteger, nullable=False),
-    Column("next_row", BigInteger, nullable=False),
     Column("waiting", BigInteger, nullable=False),
     Column("release", Integer, nullable=True),
     Column("error", Text, nullable=True),

@@ -170,7 +170,7 @@ def _create_imports() -> None:
         "imports",
         *(_int("number"), _text("state"), _text("on_error"), _text("source"), _text("digest")),
         *(_text("runtime", null=True), _big("rows"), _big("proved"), _big("registered"), _big("unchanged")),
-        *(_big("rejected"), _big("next_row"), _big("waiting"), _int("release", null=True), _text("error", null=True)),
+        *(_big("rejected"), _big("waiting"), _int("release", null=True), _text("error", null=True)),
         *(_time("created"), _time("finished", null=True)),
         key=("group_id", "number"),
     )
