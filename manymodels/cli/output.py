@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
 _HINTS: Final[Mapping[str, str]] = {
     "group_not_found": "`manymodels group list` names the groups; `manymodels group create` makes one",
@@ -44,20 +43,21 @@ def as_json(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z, default=str)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
-    """A table of plain texts; numbers stand to the right, None is a dash, long texts fold."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "RenderableType":
+    """A table of plain texts under a title, if any; numbers stand to the right, None is a dash, long texts fold."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     cells = [list(row) for row in rows]
-    made = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(columns):
         numbers = bool(cells) and all(isinstance(row[index], int | float | None) for row in cells)
         made.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in cells:
         made.add_row(*(Text(_shown(cell)) for cell in row))
-    return made
+    return Group(Text(title, style="bold"), made) if title else made
 
 
 def say_error(error: Exception, *, for_machines: bool = False) -> None:

@@ -107,7 +107,7 @@ def judged(
 def _by_key(asked: pd.DataFrame) -> Iterator[tuple[dict[str, str], list[int]]]:
     """Each key of the rows asked, and the positions of its rows."""
     for values, positions in asked.groupby(list(KEY), sort=False).indices.items():
-        yield dict(zip(KEY, cast("tuple[str, ...]", values), strict=True)), positions.tolist()
+        yield dict(zip(KEY, cast("tuple[str, ...]", values), strict=True)), [int(position) for position in positions]
 
 
 def _answering(models: Mapping[tuple[tuple[str, str], ...], Trained], key: Mapping[str, str]) -> tuple[int, Trained]:
