@@ -55,6 +55,12 @@ def quoted(value: str) -> str:
     return quote(value, safe="")
 
 
+@lru_cache(maxsize=1 << 16)
+def unquoted(value: str) -> str:
+    """The key value that `quoted` wrote. Raises UnicodeDecodeError if it is no UTF-8."""
+    return unquote(value, errors="strict")
+
+
 def key_id(text: str) -> bytes:
     """BLAKE2b-128 of a canonical form, 16 bytes."""
     return blake2b(text.encode(), digest_size=16).digest()
@@ -160,7 +166,10 @@ class KeySchema:
             field, sign, value = piece.partition("=")
             if not sign or field in given:
                 raise KeyTypeError(f"{piece!r} is not field=value (or names a field twice)", field=field)
-            given[field] = unquote(value, errors="strict")
+            try:
+                given[field] = unquoted(value)
+            except UnicodeDecodeError as error:
+                raise KeyTypeError(f"{field!r} is not valid UTF-8", field=field) from error
         return self.parse_partial(given)
 
     def _refuse_unknown(self, given: Mapping[str, object]) -> None:

@@ -97,7 +97,21 @@ IS_WITHDRAWN: Final[ColumnElement[bool]] = func.coalesce(
     type_=Boolean,
 )
 
-VERSION_COLUMNS: Final = (heads.c.key, *model_versions.c, IS_WITHDRAWN.label("withdrawn"))
+VERSION_COLUMNS: Final = (  # in the order in which `registry.rows.read_version` takes them apart
+    heads.c.key,
+    model_versions.c.sequence,
+    model_versions.c.number,
+    model_versions.c.digest,
+    model_versions.c.runtime,
+    model_versions.c.size,
+    model_versions.c.heap,
+    model_versions.c.bundle,
+    model_versions.c.offset,
+    model_versions.c.length,
+    model_versions.c.meta,
+    model_versions.c.created,
+    IS_WITHDRAWN.label("withdrawn"),
+)
 
 _HEAD_OF_VERSION: Final = and_(heads.c.group_id == model_versions.c.group_id, heads.c.key_id == model_versions.c.key_id)
 

@@ -175,8 +175,8 @@ def history(conn: Connection, group: Group | str, key: PartitionKey) -> list[Ver
     """
     group = find_group(conn, group)
     values = {"group": group.id, "key_id": key.id}
-    rows = conn.execute(queries.VERSIONS_OF_KEY, values).all()
-    if not rows:
+    versions = [read_version(row) for row in conn.execute(queries.VERSIONS_OF_KEY, values)]
+    if not versions:
         raise VersionNotFoundError(f"{key.text!r} has no model")
     changes = {row.release: row.sequence for row in conn.execute(release_queries.CHANGES_OF_KEY, values)}
     held = contents_of(read_bases(conn, group.id), changes)
@@ -185,7 +185,7 @@ def history(conn: Connection, group: Group | str, key: PartitionKey) -> list[Ver
         for row in conn.execute(release_queries.PERIODS, {"group": group.id})
     )
     live = live_periods(held, periods)
-    return [VersionHistory(version, live.get(version.sequence, ())) for version in map(read_version, rows)]
+    return [VersionHistory(version, live.get(version.sequence, ())) for version in versions]
 
 
 def _cursor_key(conn: Connection, group: Group, cursor: str) -> str:
