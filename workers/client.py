@@ -5,10 +5,11 @@ the scores of all rows side by side, and for each distinct key either the model 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from registry.errors import Problem
@@ -17,13 +18,27 @@ from workers.features import Features, Matrix
 
 @dataclass(frozen=True, slots=True)
 class ModelUse:
-    """Which model answered for a key: what the response's `model` object says, but for the deployment."""
+    """Which model answered for a key: what the response's `model` object says, but for the deployment.
+
+    `wire` is that object as JSON, made once because a warm answer has no time to make it again.
+    """
 
     key: str  # canonical text of the model's own key
     version: int
     release: int
     fallback_level: int
     trained_through: str | None
+    wire: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        body = {
+            "key": self.key,
+            "version": self.version,
+            "release": self.release,
+            "fallback_level": self.fallback_level,
+            "trained_through": self.trained_through,
+        }
+        object.__setattr__(self, "wire", orjson.dumps(body))
 
 
 @dataclass(slots=True)
