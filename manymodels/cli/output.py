@@ -36,6 +36,7 @@ def console(*, stderr: bool = False) -> "Console":
 def print_json(value: Any) -> None:
     """One JSON document and a line break on stdout."""
     sys.stdout.write(as_json(value).decode() + "\n")
+    sys.stdout.flush()
 
 
 def as_json(value: Any) -> bytes:

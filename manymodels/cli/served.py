@@ -1,6 +1,5 @@
 """A server as a child process, for commands that need one for a while: started, awaited, stopped."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -80,6 +79,5 @@ def _start(home: Path, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=log,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
         start_new_session=True,  # Ctrl-C reaches us alone, and we stop it in order
     )

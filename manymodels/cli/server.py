@@ -30,7 +30,7 @@ def serve(
         if session.json:
             print_json({"url": url, "home": str(home.absolute())})
         else:
-            console().print(f"{home} is served at {url}, its docs at {url}/docs; stop it with Ctrl-C")
+            console().print(f"{home} is served at {url}, its docs at {url}/docs; stop it with Ctrl-C", soft_wrap=True)
 
     raise typer.Exit(serve_home(home, host, port, processes, on_ready=ready))
 
