@@ -6,13 +6,14 @@ from here into segments as they are, without being compressed again.
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import BinaryIO, Final, Self
 
 from registry.artifacts.frames import compress, decompress
 from registry.artifacts.store import ArtifactStore
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.records import BundleSlice
 
+OPEN_BUNDLES: Final = 32
 BUNDLE_BYTES: Final = 32 << 20  # a good size for one bundle of an import: few files, and little to write at once
 
 
@@ -75,34 +76,71 @@ def _noting_lengths(first: bytes, rest: Iterator[bytes], lengths: list[int]) -> 
         yield frame
 
 
-def read_frame(store: ArtifactStore, place: BundleSlice) -> bytes:
-    """A frame as it lies in its bundle, compressed.
+class BundleReader:
+    """Reads many slices, keeping the bundles it read from last open. For one thread; `close` it.
 
-    Raises:
-        ArtifactMissingError: if the bundle is gone.
-        ArtifactDamagedError: if the bundle ends before the slice does.
+    Opening costs more than reading a small frame, and neighbours in a segment often come from one bundle.
     """
-    if place.offset < 0 or place.length <= 0:
-        raise ArtifactDamagedError(f"no slice: {place.length} bytes at {place.offset} of bundle {place.bundle}")
-    try:
-        descriptor = os.open(store.path(place.bundle), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:  # swept since its path was asked for
-        raise ArtifactMissingError(f"bundle {place.bundle} is gone") from error
-    try:
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._open: dict[str, BinaryIO] = {}  # least recently opened first
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all bundles; a later read opens them again."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def frame(self, place: BundleSlice) -> bytes:
+        """A frame as it lies in its bundle, compressed.
+
+        Raises:
+            ArtifactMissingError: if the bundle is gone.
+            ArtifactDamagedError: if the bundle ends before the slice does.
+        """
+        if place.offset < 0 or place.length <= 0:
+            raise ArtifactDamagedError(f"no slice: {place.length} bytes at {place.offset} of bundle {place.bundle}")
+        descriptor = self._opened(place.bundle).fileno()
         if place.offset + place.length > os.fstat(descriptor).st_size:
             raise ArtifactDamagedError(f"bundle {place.bundle} ends before {place.offset + place.length}")
         frame = os.pread(descriptor, place.length, place.offset)
-    finally:
-        os.close(descriptor)
-    if len(frame) != place.length:
-        raise ArtifactDamagedError(f"bundle {place.bundle} gave {len(frame)} of {place.length} bytes")
-    return frame
+        if len(frame) != place.length:
+            raise ArtifactDamagedError(f"bundle {place.bundle} gave {len(frame)} of {place.length} bytes")
+        return frame
+
+    def read(self, place: BundleSlice, limit: int) -> bytes:
+        """An artifact's own bytes, at most `limit` of them; compare them with `frames.verified`.
+
+        Raises:
+            ArtifactMissingError, ArtifactDamagedError: as `frame`, or if the slice is no frame within the limit.
+        """
+        return decompress(self.frame(place), limit)
+
+    def _opened(self, digest: str) -> BinaryIO:
+        file = self._open.get(digest)
+        if file is None:
+            if len(self._open) >= OPEN_BUNDLES:
+                self._open.pop(next(iter(self._open))).close()
+            try:
+                file = self._open[digest] = self._store.path(digest).open("rb", buffering=0)
+            except FileNotFoundError as error:  # swept since its path was asked for
+                raise ArtifactMissingError(f"bundle {digest} is gone") from error
+        return file
+
+
+def read_frame(store: ArtifactStore, place: BundleSlice) -> bytes:
+    """One frame as it lies in its bundle, compressed. Raises as `BundleReader.frame`."""
+    with BundleReader(store) as reader:
+        return reader.frame(place)
 
 
 def read_slice(store: ArtifactStore, place: BundleSlice, limit: int) -> bytes:
-    """An artifact's own bytes, at most `limit` of them; compare them with `frames.verified`.
-
-    Raises:
-        ArtifactMissingError, ArtifactDamagedError: as `read_frame`, or if the slice is no frame within the limit.
-    """
-    return decompress(read_frame(store, place), limit)
+    """One artifact's own bytes. Raises as `BundleReader.read`."""
+    with BundleReader(store) as reader:
+        return reader.read(place, limit)

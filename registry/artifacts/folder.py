@@ -46,11 +46,13 @@ class FolderStore:
     """
 
     def __init__(self, root: Path) -> None:
-        for folder in ("objects", "staged"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         self._root = root.resolve()
         self._objects = self._root / "objects"
         self._staged = self._root / "staged"
+        for folder in (self._objects, self._staged):  # one disk holds both: a rename moves from one to the other
+            self._confine(folder)
+            folder.mkdir(exist_ok=True)
 
     def put(self, chunks: Iterable[bytes]) -> StoredObject:
         """Write an object; whole and durable on return, absent after a crash.
@@ -195,12 +197,13 @@ class FolderStore:
             raise ArtifactMissingError(f"there is no {what}") from error
         if not stat.S_ISREG(mode):
             raise ArtifactDamagedError(f"{what} is no plain file")
-        self._confine(path)
+        self._confine(path.parent)
         return path
 
-    def _confine(self, path: Path) -> None:
-        if path.resolve() != path:
-            raise ArtifactDamagedError(f"{path.name} leads out of the artifact folder through a link")
+    def _confine(self, folder: Path) -> None:
+        """Refuse a folder that leads out of the store; the root itself may be a link, which is its owner's choice."""
+        if folder.is_symlink():
+            raise ArtifactDamagedError(f"{folder.name!r} leads out of the artifact folder through a link")
 
 
 def _entries(folder: Path | str) -> Iterator["os.DirEntry[str]"]:

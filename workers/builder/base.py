@@ -4,6 +4,7 @@ A release is determined by the versions that its chain of bases introduced, and 
 that was lost or damaged can be written again from the bundles, and its digest proves that it is the same.
 """
 
+from registry.artifacts.bundle import BundleReader
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
@@ -69,17 +70,15 @@ class BaseSegments:
     def _restore(self, ref: SegmentRef, problem: Exception) -> None:
         """Write a segment of the base from its bundles; raises the problem again if that gives other bytes."""
         assert self._manifest is not None
-        contents = Contents(self._store, self._group.schema)
         shards = self._manifest.shards
-        with self._db.read() as conn:
+        with BundleReader(self._store) as bundles, self._db.read() as conn:
+            contents = Contents(bundles, self._group.schema)
             chain = base_chain(conn, self._group, self._manifest.release)
             for release in sorted(chain, key=lambda one: one.number):
                 for change in changes(conn, self._group, release.number, *changed_range(ref.shard, shards)):
                     contents.change(change)
-        again = write_segment(
-            contents.models(), group=self._group.name, shard=ref.shard, shards=segment_shards(ref.shard, shards)
-        )
-        written = self._store.put(again)
+            shape = {"shard": ref.shard, "shards": segment_shards(ref.shard, shards)}
+            written = self._store.put(write_segment(contents.models(), group=self._group.name, **shape))
         if written.digest != ref.digest:
             raise problem
         self.repaired += 1

@@ -10,9 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from registry.artifacts.bundle import read_slice
+from registry.artifacts.bundle import BundleReader
 from registry.artifacts.frames import verified
-from registry.artifacts.store import ArtifactStore
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.keys import KeySchema, PartitionKey
 from registry.records import Version
@@ -33,7 +32,7 @@ class Contents:
     One build fills it: first what the base carries, then each change; of two changes of one key the later one holds.
     """
 
-    store: ArtifactStore
+    bundles: BundleReader
     schema: KeySchema
     carried: dict[bytes, tuple[Segment, int]] = field(default_factory=dict)
     entered: dict[bytes, SegmentModel] = field(default_factory=dict)
@@ -68,7 +67,7 @@ class Contents:
     def _enter(self, change: Change, identity: bytes) -> None:
         try:
             slot = slot_for(self.schema, change.key, identity)
-            model = entering(self.store, change, max(slot, 0))
+            model = entering(self.bundles, change, max(slot, 0))
         except (ArtifactMissingError, ArtifactDamagedError) as problem:
             self.failed.append(change.key)
             self.counts += Counts(failed=1, failures=(Failure.of(change.key.text, problem),))
@@ -78,7 +77,7 @@ class Contents:
         self.counts += Counts(changed=1) if was_held else Counts(added=1)
 
 
-def entering(store: ArtifactStore, change: Change, slot: int) -> SegmentModel:
+def entering(bundles: BundleReader, change: Change, slot: int) -> SegmentModel:
     """A version's model on its way into a segment, its bytes compared with their digest.
 
     Raises:
@@ -88,7 +87,7 @@ def entering(store: ArtifactStore, change: Change, slot: int) -> SegmentModel:
     assert version.place is not None
     assert version.digest is not None
     assert version.runtime is not None
-    verified(read_slice(store, version.place, version.size), version.digest)
+    verified(bundles.read(version.place, version.size), version.digest)
     large = version.size > LARGE_MODEL_BYTES
     entry = StoredEntry(
         key=change.key.text,
@@ -103,7 +102,7 @@ def entering(store: ArtifactStore, change: Change, slot: int) -> SegmentModel:
         slot=slot,
         place=version.place if large else None,
     )
-    return SegmentModel.alone(entry) if large else SegmentModel.at(entry, store, version.place)
+    return SegmentModel.alone(entry) if large else SegmentModel.at(entry, bundles, version.place)
 
 
 def _same(entry: StoredEntry, version: Version) -> bool:

@@ -8,11 +8,12 @@ crash arrives at the same manifest, and what a crash leaves behind nobody names.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from sqlalchemy import Connection
 
+from registry.artifacts.bundle import BundleReader
 from registry.artifacts.frames import verified
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
@@ -107,8 +108,8 @@ def build_release(
     failpoint("release.begun")
     try:
         plan = plan_release(db, store, group, release)
-        build = _Build(db, store, plan)
-        manifest, counts = build.run(stale_before(clock(), release.gates, stale_days))
+        with _Build(db, store, plan) as build:
+            manifest, counts = build.run(stale_before(clock(), release.gates, stale_days))
         digest = store.put([manifest.to_bytes()]).digest
     except (ArtifactMissingError, ArtifactDamagedError, SegmentDamagedError) as problem:
         with db.write() as conn:
@@ -153,7 +154,14 @@ class _Build:
         self._store = store
         self._plan = plan
         self._base = BaseSegments(db, store, plan.group, plan.base)
+        self._bundles = BundleReader(store)
         self.failed: list[PartitionKey] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._bundles.close()
 
     def run(self, stale_limit: float) -> tuple[Manifest, Counts]:
         """Write what changed; answers the manifest and everything the report counts."""
@@ -175,7 +183,7 @@ class _Build:
 
     def _contents(self, shard: int) -> Contents:
         plan = self._plan
-        contents = Contents(self._store, plan.group.schema)
+        contents = Contents(self._bundles, plan.group.schema)
         low, high = carried_slots(shard, plan.shards)
         for segment in self._base.over(shard, low, high):
             contents.carry(segment, low, high)

@@ -7,14 +7,14 @@ bytes, so a shard whose models did not change keeps its digest.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 
 import numpy as np
 import orjson
 
-from registry.artifacts.bundle import read_frame
-from registry.artifacts.store import ArtifactStore
+from registry.artifacts.bundle import BundleReader
 from registry.keys import key_id
 from registry.records import BundleSlice
 from registry.signature import timestamp_micros
@@ -38,9 +38,9 @@ class SegmentModel:
         return cls(entry, len(frame), lambda: frame)
 
     @classmethod
-    def at(cls, entry: StoredEntry, store: ArtifactStore, place: BundleSlice) -> "SegmentModel":
+    def at(cls, entry: StoredEntry, bundles: BundleReader, place: BundleSlice) -> "SegmentModel":
         """A model whose frame is copied from a bundle."""
-        return cls(entry, place.length, lambda: read_frame(store, place))
+        return cls(entry, place.length, partial(bundles.frame, place))
 
     @classmethod
     def alone(cls, entry: StoredEntry) -> "SegmentModel":

@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.artifacts.bundle import BundleWriter, read_frame, read_slice, write_bundle
+from registry.artifacts.bundle import OPEN_BUNDLES, BundleReader, BundleWriter, read_frame, read_slice, write_bundle
 from registry.artifacts.folder import FolderStore
 from registry.artifacts.frames import compress, decompress, verified
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
@@ -117,6 +117,16 @@ def test_a_slice_outside_its_bundle_is_refused(store: FolderStore) -> None:
 def test_a_missing_bundle_is_said_to_be_missing(store: FolderStore) -> None:
     with pytest.raises(ArtifactMissingError):
         read_slice(store, BundleSlice("0" * 64, 0, 10), LIMIT)
+
+
+def test_a_reader_of_more_bundles_than_it_keeps_open_reads_them_all(store: FolderStore) -> None:
+    places = [write_bundle(store, [f"bundle {number}".encode()])[0] for number in range(2 * OPEN_BUNDLES)]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with BundleReader(store) as reader:
+        for number, place in [*enumerate(places), *enumerate(places)]:
+            assert reader.read(place, LIMIT) == f"bundle {number}".encode()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before + OPEN_BUNDLES
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_verified_hands_on_only_the_named_bytes() -> None:

@@ -111,6 +111,14 @@ def test_a_root_reached_through_a_link_works(tmp_path: Path) -> None:
     assert store.path(digest).read_bytes() == b"bytes"
 
 
+def test_a_store_whose_own_folders_are_links_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "objects").symlink_to(tmp_path / "disk")
+    with pytest.raises(ArtifactDamagedError):
+        FolderStore(tmp_path / "artifacts")
+
+
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path

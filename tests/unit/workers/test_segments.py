@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from registry.artifacts.bundle import write_bundle
+from registry.artifacts.bundle import BundleReader, write_bundle
 from registry.artifacts.folder import FolderStore
 from registry.artifacts.frames import compress
 from registry.keys import key_id
@@ -180,8 +180,9 @@ def test_a_large_model_lies_alone_in_its_bundle(tmp_path: Path) -> None:
 def test_a_frame_is_copied_from_a_bundle_as_it_lies(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "artifacts")
     places = write_bundle(store, [artifact(n) for n in range(12)])
-    copied = [SegmentModel.at(entry_of(n), store, place) for n, place in enumerate(places)]
-    assert segment_bytes(copied) == WHOLE
+    with BundleReader(store) as bundles:
+        copied = [SegmentModel.at(entry_of(n), bundles, place) for n, place in enumerate(places)]
+        assert segment_bytes(copied) == WHOLE
 
 
 @pytest.mark.parametrize(
