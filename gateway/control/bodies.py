@@ -8,7 +8,7 @@ stand here only as documentation. Strict: no text becomes a number.
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError, WithJsonSchema
 
 from gateway.errors import BodyInvalidError
 from registry.records import HoldAction
@@ -19,8 +19,15 @@ MAX_REASON: Final = 1000
 GROUP_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 FIELD_PATTERN: Final = r"^(?!(?:group|limit|cursor|since|wait|tag|release)$)[A-Za-z_][A-Za-z0-9_]{0,62}$"
 
-Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
-Count = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number, so 4.0 is a whole one; text and booleans stay what they are, and are refused."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[Whole, Field(ge=1, le=MAX_NUMBER)]
+Count = Annotated[Whole, Field(ge=0, le=MAX_NUMBER)]
 KeyField = Annotated[str, Field(json_schema_extra={"pattern": FIELD_PATTERN})]
 _NAME: Final = {"minLength": 1, "maxLength": 128, "pattern": r"^[^\x00-\x1f\x7f]+$"}
 SpecName = Annotated[str, Field(json_schema_extra=_NAME)]
@@ -31,10 +38,12 @@ _KEY_VALUE: Final = {
         {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
     ]
 }
+_MOMENT: Final = {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
 _LABEL: Final = {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]}
 # Unions and free values are judged by the registry, which names the member at fault without naming a branch.
 KeyValue = Annotated[Any, WithJsonSchema(_KEY_VALUE)]
 LabelValue = Annotated[Any, WithJsonSchema(_LABEL)]
+_ENTRIES: Final = {"maxProperties": 64, "propertyNames": {"pattern": "^[!-~]{1,128}$"}}
 Free = Annotated[Any, WithJsonSchema({"description": "the value of an absent cell, of this dtype"})]
 
 
@@ -66,7 +75,7 @@ class OutputBody(Body):
     name: SpecName
     kind: OutputKind = "value"
     classes: Annotated[list[LabelValue], Field(json_schema_extra=_DISTINCT)] = []
-    width: Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": MAX_WIDTH})] = 1
+    width: Annotated[Whole, Field(json_schema_extra={"minimum": 1, "maximum": MAX_WIDTH})] = 1
 
 
 class SignatureBody(Body):
@@ -114,7 +123,7 @@ class DeploymentBody(Body):
     """What a deployment points at, and its share of the traffic in percent."""
 
     release: Number
-    traffic: Annotated[int, Field(ge=0, le=100)] = 100
+    traffic: Annotated[Whole, Field(ge=0, le=100)] = 100
 
 
 class DeploymentsBody(RootModel[dict[str, DeploymentBody]]):
@@ -130,7 +139,24 @@ class HoldBody(Body):
     reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON)]
     version: Number | None = None
     author: Annotated[str, Field(max_length=200)] = ""
-    until: Annotated[str, Field(max_length=40)] | None = None
+    until: Annotated[str, WithJsonSchema(_MOMENT)] | None = None
+
+
+class ExamplesBody(Body):
+    """Rows, and the answers their author got for them."""
+
+    instances: Annotated[list[dict[str, Any] | list[Any]], Field(min_length=1, max_length=100)]
+    predictions: Annotated[list[Any], Field(min_length=1, max_length=100)]
+
+
+class MetaBody(Body):
+    """What the author of a model says of it. Read by the registry; this is its documentation."""
+
+    tags: Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(json_schema_extra=_ENTRIES)] = {}
+    metrics: Annotated[dict[str, float], Field(json_schema_extra=_ENTRIES)] = {}
+    provenance: Annotated[dict[str, Annotated[str, Field(max_length=2048)]], Field(json_schema_extra=_ENTRIES)] = {}
+    classes: Annotated[list[LabelValue], Field(json_schema_extra=_DISTINCT)] = []
+    examples: ExamplesBody | None = None
 
 
 Model = TypeVar("Model", bound=BaseModel)

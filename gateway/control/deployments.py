@@ -16,6 +16,7 @@ from gateway.context import Context
 from gateway.control import reading
 from gateway.control.answers import DeploymentsJson, FlipJson
 from gateway.control.bodies import DeploymentsBody
+from gateway.control.groups import find
 from gateway.control.operation import BODY_PROBLEMS, GROUP, Answer, Operation, Parameter, Payload
 from gateway.control.replies import reply
 from gateway.control.shapes import deployments_json
@@ -46,6 +47,7 @@ async def change(context: Context, request: Request) -> Response:
     """Change the deployments of a group: promote, or roll back."""
     name = reading.group_name(request)
     reading.options(request)
+    await find(context, name)
     given_tags = _if_match(request)
     body = await reading.read_json(request, DeploymentsBody, context.settings.json_body_bytes)
     wanted = {slot: Deployment(slot, item.release, item.traffic) for slot, item in body.root.items()}

@@ -10,7 +10,7 @@ from gateway.context import Context
 from gateway.control import reading
 from gateway.control.answers import GroupDetailJson, GroupJson, GroupListJson, LiveJson
 from gateway.control.bodies import GroupBody
-from gateway.control.operation import BODY_PROBLEMS, GROUP, Answer, Operation, Parameter, Payload
+from gateway.control.operation import BODY_PROBLEMS, GROUP, Answer, Lead, Operation, Parameter, Payload
 from gateway.control.replies import empty_reply, reply
 from gateway.control.shapes import group_json, live_json
 from registry.deployments import get_deployments
@@ -38,6 +38,20 @@ def _create(context: Context, body: GroupBody) -> Group:
         group = create_group(conn, body.name, schema, signature, auto_release=body.auto_release, now=context.clock())
     context.watcher.refresh()
     return group
+
+
+async def find(context: Context, name: str) -> Group:
+    """The group of a route, looked up before its body is read: nobody uploads gigabytes to a misspelt name.
+
+    Raises:
+        GroupNotFoundError: if there is none.
+    """
+    return await context.run(_find, context, name)
+
+
+def _find(context: Context, name: str) -> Group:
+    with context.database.read() as conn:
+        return get_group(conn, name)
 
 
 async def list_all(context: Context, request: Request) -> Response:
@@ -112,7 +126,15 @@ OPERATIONS: Final = (
         "createGroup",
         "groups",
         "Create a group",
-        (Answer(201, "the group", GroupJson, headers={"location": "path of the group"}),),
+        (
+            Answer(
+                201,
+                "the group",
+                GroupJson,
+                headers={"location": "path of the group"},
+                leads=Lead("/v1/groups/{group}", {"group": "$response.body#/name"}),
+            ),
+        ),
         create,
         payload=Payload("its name, key fields and signature", GroupBody, example=_EXAMPLE),
         problems=(*BODY_PROBLEMS, "group_invalid", "signature_invalid", "group_exists"),

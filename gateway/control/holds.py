@@ -11,6 +11,7 @@ from gateway.context import Context
 from gateway.control import reading
 from gateway.control.answers import HoldJson, HoldListJson
 from gateway.control.bodies import HoldBody
+from gateway.control.groups import find
 from gateway.control.operation import BODY_PROBLEMS, GROUP, KEY, KEY_PROBLEMS, Answer, Operation, Payload
 from gateway.control.replies import empty_reply, reply
 from gateway.control.shapes import hold_json
@@ -23,6 +24,7 @@ async def put(context: Context, request: Request) -> Response:
     """Put a hold on one key, in place of the one it has."""
     name = reading.group_name(request)
     given = reading.query(request)
+    await find(context, name)
     body = await reading.read_json(request, HoldBody, context.settings.json_body_bytes)
     return reply(await context.run(_put, context, name, given, body))
 

@@ -8,7 +8,8 @@ from starlette.responses import Response
 from gateway.context import Context
 from gateway.control import reading
 from gateway.control.answers import ImportJson, ImportListJson, RejectListJson
-from gateway.control.operation import CURSOR, GROUP, LIMIT, NUMBER, Answer, Operation, Parameter, Payload
+from gateway.control.groups import find
+from gateway.control.operation import CURSOR, GROUP, LIMIT, NUMBER, Answer, Lead, Operation, Parameter, Payload
 from gateway.control.registration import RUNTIMES, read_runtime
 from gateway.control.replies import reply
 from gateway.control.shapes import import_json, reject_json
@@ -25,20 +26,15 @@ PARQUET: Final = "application/vnd.apache.parquet"
 async def upload(context: Context, request: Request) -> Response:
     """Start an import of many models from one Parquet file."""
     name = reading.group_name(request)
+    await find(context, name)
     on_error = reading.options(request, "on_error").get("on_error", "fail")
     if on_error not in ("fail", "skip"):
         raise ParameterInvalidError("on_error is fail or skip", field="on_error")
     runtime = read_runtime(request)
-    await context.run(_group_exists, context, name)
     body = reading.upload(request, context.settings.bulk_upload_bytes)
     staged, _ = await context.store.stage(body.chunks(), context.settings.bulk_upload_bytes)
     item = await context.run(_create, context, name, staged, body.digest, cast("OnError", on_error), runtime)
     return reply(import_json(item), 202, {"location": f"/v1/groups/{name}/imports/{item.number}"})
-
-
-def _group_exists(context: Context, name: str) -> None:
-    with context.database.read() as conn:
-        get_group(conn, name)
 
 
 def _create(
@@ -119,7 +115,18 @@ OPERATIONS: Final = (
         "importModels",
         "imports",
         "Import many models from one Parquet file",
-        (Answer(202, "the import, under way", ImportJson, headers={"location": "path of the import"}),),
+        (
+            Answer(
+                202,
+                "the import, under way",
+                ImportJson,
+                headers={"location": "path of the import"},
+                leads=Lead(
+                    "/v1/groups/{group}/imports/{number}",
+                    {"group": "$request.path.group", "number": "$response.body#/import"},
+                ),
+            ),
+        ),
         upload,
         description="One row a model: the key columns as strings (null: a partial key), `model` binary, `runtime`"
         " string, and optionally the maps `tags`, `metrics`, `provenance`. Sending the same file again while its import"

@@ -4,7 +4,9 @@ Nothing is described twice: schemas come from the types that check bodies and ty
 the same table that answers them. Every problem response lists its codes, so a caller knows what there is to handle.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -14,8 +16,10 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
 
 from gateway.control.answers import ProblemJson
-from gateway.control.operation import JSON, Answer, Operation, Parameter, Payload, Shape
+from gateway.control.operation import JSON, Answer, Lead, Operation, Parameter, Payload, Shape
 from gateway.problems import MEDIA_TYPE, STATUS
+
+_Links = Callable[[Lead], dict[str, Any]]
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _EVERYWHERE: Final = ("internal_error",)
@@ -50,10 +54,11 @@ class _Plain(GenerateJsonSchema):
 def render(operations: Sequence[Operation]) -> bytes:
     """The document of these operations as JSON."""
     shapes = _Shapes(operations)
+    links = partial(_links, operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         if operation.documented:
-            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, shapes)
+            paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, shapes, links)
     body = {
         "openapi": "3.1.0",
         "info": {
@@ -99,34 +104,37 @@ class _Shapes:
 def _shapes(operations: Iterable[Operation]) -> Iterable[Shape]:
     for operation in operations:
         yield from (answer.shape for answer in operation.answers if answer.shape is not None)
+        yield from (parameter.content for parameter in operation.parameters if parameter.content is not None)
         if operation.payload is not None and operation.payload.shape is not None:
             yield operation.payload.shape
 
 
-def _operation(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
+def _operation(operation: Operation, shapes: _Shapes, links: _Links) -> dict[str, Any]:
     body: dict[str, Any] = {
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "responses": {**_answers(operation.answers, shapes), **_problems(operation, shapes)},
+        "responses": {**_answers(operation.answers, shapes, links), **_problems(operation, shapes)},
     }
     if operation.description:
         body["description"] = operation.description
     if operation.parameters:
-        body["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+        body["parameters"] = [_parameter(parameter, shapes) for parameter in operation.parameters]
     if operation.payload is not None:
         body["requestBody"] = _payload(operation.payload, shapes)
     return body
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _parameter(parameter: Parameter, shapes: _Shapes) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": parameter.name,
         "in": parameter.where,
         "description": parameter.description,
         "required": parameter.required,
-        "schema": parameter.schema,
     }
+    if parameter.content is not None:
+        return body | {"content": {JSON: {"schema": shapes.of(parameter.content)}}}
+    body["schema"] = parameter.schema
     if parameter.free:
         body |= {"style": "form", "explode": True}
     return body
@@ -144,17 +152,29 @@ def _payload(payload: Payload, shapes: _Shapes) -> dict[str, Any]:
     return {"description": payload.description, "required": payload.required, "content": content}
 
 
-def _answers(answers: Sequence[Answer], shapes: _Shapes) -> dict[str, Any]:
+def _answers(answers: Sequence[Answer], shapes: _Shapes, links: _Links) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for answer in answers:
         response = responses.setdefault(
             str(answer.status), {"description": answer.description, "headers": _headers(answer.headers)}
         )
+        if answer.leads is not None:
+            response["links"] = links(answer.leads)
         if answer.shape is not None:
             response.setdefault("content", {})[answer.media] = {"schema": shapes.of(answer.shape)}
         elif answer.schema is not None:
             response.setdefault("content", {})[answer.media] = {"schema": answer.schema}
     return responses
+
+
+def _links(operations: Sequence[Operation], lead: Lead) -> dict[str, Any]:
+    """A link to every operation that the lead's parameters are enough to find."""
+    known = {f"{{{name}}}" for name in lead.parameters}
+    return {
+        operation.name: {"operationId": operation.name, "parameters": dict(lead.parameters)}
+        for operation in operations
+        if operation.path.startswith(lead.path) and set(re.findall(r"{\w+}", operation.path)) == known
+    }
 
 
 def _headers(named: Mapping[str, str]) -> dict[str, Any]:

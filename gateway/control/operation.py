@@ -23,7 +23,12 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter. `free` is a form object: its members are parameters of any name (key fields, tags)."""
+    """A parameter.
+
+    Attributes:
+        free: it is a form object, whose members are parameters of any name (key fields, tags).
+        content: what it is the JSON text of, if that.
+    """
 
     name: str
     where: Literal["path", "query", "header"]
@@ -31,6 +36,7 @@ class Parameter:
     schema: Schema
     required: bool = False
     free: bool = False
+    content: Shape = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,14 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
+class Lead:
+    """Where an answer leads: operations whose path starts with `path`, its parameters taken from the exchange."""
+
+    path: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A successful answer: its shape (None is an empty body), media type and headers."""
 
@@ -55,6 +69,7 @@ class Answer:
     media: str = JSON
     schema: Schema | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    leads: Lead | None = None
 
 
 @dataclass(frozen=True, slots=True)

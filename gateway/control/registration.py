@@ -14,14 +14,15 @@ from starlette.responses import Response
 from gateway.context import Context
 from gateway.control import reading
 from gateway.control.answers import RegisteredJson
+from gateway.control.bodies import MetaBody
+from gateway.control.groups import find
 from gateway.control.operation import GROUP, KEY, KEY_PROBLEMS, Answer, Operation, Parameter, Payload
 from gateway.control.replies import reply
 from gateway.errors import ParameterInvalidError, RecordedProblemError
 from registry.errors import MetaInvalidError, Problem
-from registry.groups import get_group
 from registry.keys import PartitionKey
 from registry.meta import meta_body, parse_meta
-from registry.records import Group, RuntimeName, Task
+from registry.records import RuntimeName, Task
 from registry.tasks import enqueue, get_task
 from workers.errors import BuilderUnavailableError
 
@@ -32,12 +33,12 @@ RUNTIMES: Final[tuple[str, ...]] = get_args(RuntimeName)
 async def register(context: Context, request: Request) -> Response:
     """Register a model under exactly one key."""
     name = reading.group_name(request)
+    group = await find(context, name)
     given = reading.query(request)
     runtime = read_runtime(request)
     if runtime is None:
         raise ParameterInvalidError(f"the header x-model-runtime must be one of {RUNTIMES}", field="x-model-runtime")
     meta = parse_meta(_meta_header(request))
-    group = await context.run(_group, context, name)
     key = group.schema.parse_partial(given)
     upload = reading.upload(request, context.settings.artifact_bytes)
     staged, _ = await context.store.stage(upload.chunks(), context.settings.artifact_bytes)
@@ -64,11 +65,6 @@ def _meta_header(request: Request) -> bytes:
     if len(values) > 1:
         raise MetaInvalidError("x-model-meta is given twice", field="x-model-meta")
     return values[0] if values else b""
-
-
-def _group(context: Context, name: str) -> Group:
-    with context.database.read() as conn:
-        return get_group(conn, name)
 
 
 def _enqueue(context: Context, group: str, payload: Mapping[str, Any]) -> int:
@@ -131,9 +127,9 @@ RUNTIME_HEADER: Final = Parameter(
 _META_HEADER: Final = Parameter(
     "x-model-meta",
     "header",
-    'JSON: `{"tags": {}, "metrics": {}, "provenance": {}, "classes": [], "examples": {"instances": [], "predictions":'
-    " []}}`, each optional. Examples are scored again and must agree",
-    {"type": "string", "contentMediaType": "application/json"},
+    "what its author says of it, as JSON; examples are scored again and must agree",
+    {"type": "string"},
+    content=MetaBody,
 )
 
 OPERATIONS: Final = (

@@ -9,7 +9,8 @@ from gateway.context import Context
 from gateway.control import reading
 from gateway.control.answers import ReleaseJson, ReleaseListJson
 from gateway.control.bodies import ReleaseBody
-from gateway.control.operation import BODY_PROBLEMS, GROUP, KEY_PROBLEMS, NUMBER, Answer, Operation, Payload
+from gateway.control.groups import find
+from gateway.control.operation import BODY_PROBLEMS, GROUP, KEY_PROBLEMS, NUMBER, Answer, Lead, Operation, Payload
 from gateway.control.replies import reply
 from gateway.control.shapes import release_json
 from registry.errors import ReleaseNotFoundError
@@ -24,6 +25,7 @@ async def build(context: Context, request: Request) -> Response:
     """Begin to build a release."""
     name = reading.group_name(request)
     reading.options(request)
+    await find(context, name)
     body = await reading.read_json(request, ReleaseBody, context.settings.json_body_bytes, empty={})
     release = await context.run(_begin, context, name, body)
     return reply(release_json(release), 202, {"location": f"/v1/groups/{name}/releases/{release.number}"})
@@ -80,7 +82,18 @@ OPERATIONS: Final = (
         "buildRelease",
         "releases",
         "Build a release from a base and changes",
-        (Answer(202, "the release, being built", ReleaseJson, headers={"location": "path of the release"}),),
+        (
+            Answer(
+                202,
+                "the release, being built",
+                ReleaseJson,
+                headers={"location": "path of the release"},
+                leads=Lead(
+                    "/v1/groups/{group}/releases/{number}",
+                    {"group": "$request.path.group", "number": "$response.body#/number"},
+                ),
+            ),
+        ),
         build,
         description="Without a body: the live release plus everything newer. `set` names exact versions instead."
         " A gate that fails leaves the release `blocked`. Building does not promote: see deployments.",

@@ -105,3 +105,8 @@ def test_malformed_deployments_are_refused(body, field):
 )
 def test_a_malformed_hold_is_refused(body, field):
     assert refused(HoldBody, body).field == field
+
+
+def test_a_whole_number_may_be_written_with_a_fraction_of_zero_as_json_has_one_kind_of_number():
+    assert read_body_as(ReleaseBody, {"base": 4.0}).base == 4
+    assert read_body_as(DeploymentsBody, {"blue": {"release": 4.0}}).root["blue"].release == 4

@@ -83,3 +83,14 @@ def test_every_file_of_the_docs_page_is_in_the_installed_package():
     assert {name.decode() for name in asked} == set(docs._TYPES)
     package = Path(openapi_ui_bundles.__file__).parent / "swagger_ui" / "vendor"
     assert {name for name in docs._TYPES if (package / name).is_file()} == set(docs._TYPES) - {"start.js"}
+
+
+def test_links_lead_from_what_was_created_to_every_route_of_it():
+    created = SPEC["paths"]["/v1/groups"]["post"]["responses"]["201"]["links"]
+    of_group = {item.name for item in TABLE if re.findall(r"{(\w+)}", item.path) == ["group"]}
+    assert set(created) == of_group
+    built = SPEC["paths"]["/v1/groups/{group}/releases"]["post"]["responses"]["202"]["links"]
+    assert built["getRelease"]["parameters"] == {
+        "group": "$request.path.group",
+        "number": "$response.body#/number",
+    }
