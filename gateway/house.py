@@ -6,13 +6,14 @@ builder does the work instead.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from discovery.leases import migrate_leases
@@ -22,11 +23,16 @@ from gateway.assembly import Assembly
 from gateway.body import Message
 from gateway.settings import Settings, builder_settings
 from registry.database import migrate
+from registry.errors import DatabaseBusyError
 from registry.home import Home
 from workers.builder.context import BuilderContext
 from workers.builder.service import BuilderService
 
+log = logging.getLogger("manymodels.gateway")
+
 T = TypeVar("T")
+
+LOOK_SECONDS: Final = 0.1  # between two looks for work that a builder left behind
 
 Reply = tuple[int, Mapping[str, str], bytes]
 
@@ -38,7 +44,7 @@ class House:
         self._assembly = Assembly(home, settings, uri=None, wake_builder=self._wake_builder)
         context = self._assembly.context
         building = BuilderContext(context.database, context.store, context.membership, builder_settings(settings))
-        self._builder = _OfflineBuilder(BuilderService(building))
+        self._builder = _OfflineBuilder(BuilderService(building), self._is_built_elsewhere)
         self._front = Front(context)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="house", daemon=True)
@@ -84,19 +90,26 @@ class House:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _wake_builder(self) -> None:
-        served = any(
-            BUILDER in member.services and member.state == "alive"
+        self._builder.wake()
+
+    def _is_built_elsewhere(self) -> bool:
+        return any(
+            BUILDER in member.services and member.state != "dead"
             for member in self._assembly.context.membership.members()
         )
-        if not served:
-            self._builder.wake()
 
 
 class _OfflineBuilder:
-    """A builder that works when it is woken, in a thread that lives until the home is closed."""
+    """A builder that works from when it is first woken until the home is closed, in a thread of its own.
 
-    def __init__(self, service: BuilderService) -> None:
+    Work that another builder may still take is left to it: a server's does it, and one that was killed is found dead
+    before long.
+    """
+
+    def __init__(self, service: BuilderService, elsewhere: Callable[[], bool]) -> None:
+        """`elsewhere` tells whether another builder of this home may be alive."""
         self._service = service
+        self._elsewhere = elsewhere
         self._woken = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -109,18 +122,27 @@ class _OfflineBuilder:
             self._thread.start()
 
     def close(self) -> None:
-        """Finish all work there is."""
+        """Finish all work that was asked for, or see it in another builder's hands."""
         self._closing.set()
         self._woken.set()
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while self._woken.wait():
+        while True:
+            closing = self._closing.is_set()
             self._woken.clear()
-            self._service.run_until_idle()
-            if self._closing.is_set():
+            try:
+                waiting = self._service.is_wanted()
+                if waiting and not self._elsewhere():
+                    self._service.run_until_idle()
+                    continue
+            except DatabaseBusyError as error:
+                log.warning("no work can be claimed: %s", error)
+                waiting = False
+            if closing and not waiting:
                 return
+            self._woken.wait(LOOK_SECONDS)
 
 
 class _Call:

@@ -93,10 +93,9 @@ class BuilderService:
             DatabaseBusyError: if SQL is away; nothing was claimed.
         """
         wanted = tuple(kinds)
+        if not self.is_wanted(wanted):
+            return False
         alive = self._living()
-        with self._context.database.read() as conn:
-            if not claimable(conn, alive, wanted):
-                return False
         with self._context.database.write() as conn:
             task = claim(conn, self.id, alive, wanted, self._context.clock())
         if task is None:
@@ -104,6 +103,16 @@ class BuilderService:
         failpoint("task.claimed")
         self._carry_out(task, bench)
         return True
+
+    def is_wanted(self, kinds: Iterable[TaskKind] = KINDS) -> bool:
+        """Whether a task of these kinds can be claimed.
+
+        Raises:
+            DatabaseBusyError: if SQL is away.
+        """
+        alive = self._living()
+        with self._context.database.read() as conn:
+            return claimable(conn, alive, tuple(kinds))
 
     @contextmanager
     def _at_work(self, stop: threading.Event) -> Iterator[Bench]:
