@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, Final
 
 from discovery.keeper import LeaseKeeper
@@ -24,7 +25,6 @@ from registry.home import Home
 from workers.cache import ModelCache
 from workers.holdings import Holdings
 from workers.loading import Loader
-from workers.warmup import WarmUp
 from workers.worker import LocalWorker
 
 GATEWAY: Final = "gateway"
@@ -66,7 +66,6 @@ class Assembly:
         )
         self._executor = ThreadPoolExecutor(settings.sql_threads, thread_name_prefix="sql")
         self._worker = worker
-        self._warm_up = WarmUp(holdings, cache, loader)
         self._keeper = (
             LeaseKeeper(membership, member, ttl=settings.lease_seconds, stats=self._stats) if member else None
         )
@@ -90,8 +89,6 @@ class Assembly:
         if self._keeper is not None:
             self._keeper.start()
         self.context.watcher.start()
-        if self._settings.warm_up and self._keeper is not None:
-            self._warm_up.start()
 
     def drain(self) -> None:
         """Say that no new request should come here, and end the long polls."""
@@ -101,7 +98,6 @@ class Assembly:
 
     def stop(self) -> None:
         """Stop all threads and leave."""
-        self._warm_up.stop()
         self.context.watcher.stop()
         if self._keeper is not None:
             self._keeper.stop()
@@ -110,7 +106,7 @@ class Assembly:
         self.context.database.close()
 
     def _stats(self) -> Mapping[str, Any]:
-        return {"cache": self.context.cache.stats()}
+        return {"cache": asdict(self.context.cache.stats())}
 
 
 def _member(uri: str) -> Member:

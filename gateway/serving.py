@@ -138,7 +138,7 @@ class _Supervisor:
                 continue  # looked at again in a moment
             log.error("%s (process %s) ended with %s; starting another", name, child.pid, child.exitcode)
             if child.pid is not None:
-                multiprocess.mark_process_dead(child.pid, str(self._home.metrics))
+                multiprocess.mark_process_dead(child.pid, str(self._home.metrics))  # type: ignore[no-untyped-call] # as it ships
             if name == "builder":
                 self._start_builder()
             else:

@@ -132,6 +132,8 @@ def _parameter(parameter: Parameter, shapes: _Shapes) -> dict[str, Any]:
         "description": parameter.description,
         "required": parameter.required,
     }
+    if parameter.example is not None:
+        body["example"] = parameter.example
     if parameter.content is not None:
         return body | {"content": {JSON: {"schema": shapes.of(parameter.content)}}}
     body["schema"] = parameter.schema

@@ -28,6 +28,7 @@ class Parameter:
     Attributes:
         free: it is a form object, whose members are parameters of any name (key fields, tags).
         content: what it is the JSON text of, if that.
+        example: a value that shows its use.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Parameter:
     required: bool = False
     free: bool = False
     content: Shape = None
+    example: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ KEY: Final = Parameter(
     " fields than the group's name a fallback model, if the group declares that level",
     _TEXTS,
     free=True,
+    example={"store": "2", "brand": "tropicana"},
 )
 LIMIT: Final = Parameter(
     "limit", "query", "items a page", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
