@@ -75,6 +75,10 @@ class ModelCache:
         self._used[identity] = None
         return model
 
+    def peek(self, identity: Hashable) -> LoadedModel | None:
+        """As `get`, but neither counted nor noted as a use."""
+        return self._models.get(identity)
+
     def put(self, identity: Hashable, model: LoadedModel, size: int) -> None:
         """Take in a loaded model of `size` heap bytes; others go to make room.
 
@@ -101,6 +105,10 @@ class ModelCache:
     def is_large(self, size: int) -> bool:
         """Whether a model of `size` heap bytes counts as large."""
         return size > self._large_from
+
+    def budget_of(self, size: int) -> int:
+        """The budget, in heap bytes, that a model of `size` heap bytes falls under."""
+        return self._large_budget if size > self._large_from else self._budget
 
     def stats(self) -> CacheStats:
         """Counts since the start, and what is cached now."""

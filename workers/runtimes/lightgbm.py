@@ -18,7 +18,7 @@ from workers.runtimes.lightgbm_library import Handle, library
 from workers.runtimes.lightgbm_text import ModelText, assign_categories, read_text, sniff_text
 from workers.runtimes.projection import Projection
 from workers.runtimes.runtime import Binding
-from workers.runtimes.sheet import Sheet
+from workers.runtimes.sheet import Sheet, score_gathered
 
 # Objectives whose single output is the probability of the second class.
 _BINARY: Final = frozenset({"binary", "cross_entropy", "xentropy"})
@@ -101,7 +101,7 @@ class LightGBMModel:
     def predict_rows(self, sheet: Sheet, rows: Sequence[int]) -> None:
         """See `LoadedModel.predict_rows`."""
         if len(rows) >= _MANY_ROWS:
-            sheet.scores[rows] = self.predict(sheet.features.take(np.array(rows, dtype=np.intp)))
+            score_gathered(self, sheet, rows)
             return
         if self._direct and not self._categories:
             block = sheet.block(self.inputs, self._taken)

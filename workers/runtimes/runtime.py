@@ -49,6 +49,8 @@ class LoadedModel(Protocol):
     def predict_rows(self, sheet: Sheet, rows: Sequence[int]) -> None:
         """Score some rows of a sheet in place: the same numbers as `predict`, without an array for each model.
 
+        `rows` are distinct and ascending.
+
         Raises:
             PredictionFailedError: if the native library refuses the rows; their scores are then undefined.
         """

@@ -66,4 +66,5 @@ def score_gathered(model: _Predicts, sheet: Sheet, rows: Sequence[int]) -> None:
     if len(rows) == len(sheet.features):  # rows are distinct and ascending: these are all of them
         sheet.scores[:] = model.predict(sheet.features)
     else:
-        sheet.scores[rows] = model.predict(sheet.features.take(np.array(rows, dtype=np.intp)))
+        some = np.array(rows, dtype=np.intp)
+        sheet.scores[some] = model.predict(sheet.features.take(some))

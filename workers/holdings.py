@@ -1,0 +1,137 @@
+"""What this worker holds: the releases whose segments are mapped here, and the way from a key to a model in one.
+
+The watcher's thread adopts each new snapshot before it is shown: the segments of every wanted release are opened
+first, shared by digest with the releases already held. A release nobody wants any more stays for a while, because
+requests that fixed the former snapshot are still under way.
+"""
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakValueDictionary
+
+import orjson
+
+from discovery.snapshot import GroupView, LiveRelease, Snapshot
+from registry.artifacts.store import ArtifactStore
+from registry.errors import Problem
+from registry.manifest import SegmentRef
+from registry.signature import Signature
+from workers.errors import SegmentDamagedError
+from workers.metrics import HELD_RELEASES
+from workers.resolving import HeldRelease
+from workers.segments.reader import Segment
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What came of mapping a snapshot's releases: (group, release) held whole, and what went wrong with the others."""
+
+    ready: tuple[tuple[str, int], ...]
+    failed: tuple[tuple[str, int, Problem], ...]
+
+
+class Holdings:
+    """Owns the held releases. `adopt` is called by one thread at a time; `get` from any thread, without a lock."""
+
+    def __init__(
+        self, store: ArtifactStore, *, keep_seconds: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`keep_seconds` is how long a release stays after nobody wants it; `clock` tells monotonic seconds."""
+        self._store = store
+        self._keep_seconds = keep_seconds
+        self._clock = clock
+        self._held: dict[tuple[str, int], HeldRelease] = {}
+        self._unwanted: dict[tuple[str, int], float] = {}
+        self._segments: WeakValueDictionary[str, Segment] = WeakValueDictionary()
+        self._signatures: dict[bytes, int] = {}
+        self._numbers = itertools.count(1)
+        self._adopting = threading.Lock()
+
+    def get(self, group: str, release: int) -> HeldRelease | None:
+        """The release, if it is held whole."""
+        return self._held.get((group, release))
+
+    def releases(self) -> tuple[HeldRelease, ...]:
+        """Everything held now."""
+        return tuple(self._held.values())
+
+    def adopt(self, snapshot: Snapshot) -> Adoption:
+        """Map what the snapshot wants and let go what has been unwanted for long. Never raises for one bad release."""
+        with self._adopting:
+            held, failed = self._map(snapshot)
+            self._let_go(held)
+            self._held = held
+            HELD_RELEASES.set(len(held))
+            wanted = {(view.name, release.number) for view, release in _wanted(snapshot)}
+            return Adoption(tuple(sorted(wanted & held.keys())), tuple(failed))
+
+    def _map(self, snapshot: Snapshot) -> tuple[dict[tuple[str, int], HeldRelease], list[tuple[str, int, Problem]]]:
+        held, failed = dict(self._held), []
+        now = self._clock()
+        missing = dict.fromkeys(held, now) | self._unwanted
+        for view, release in _wanted(snapshot):
+            place = (view.name, release.number)
+            missing.pop(place, None)
+            former = held.get(place)
+            if former is not None and former.manifest_digest == release.manifest_digest:
+                continue
+            try:
+                held[place] = self._open(view, release)
+            except Problem as problem:
+                held.pop(place, None)
+                failed.append((*place, problem))
+                _log.warning("release %d of %r cannot be mapped: %s", release.number, view.name, problem.detail)
+        self._unwanted = missing
+        return held, failed
+
+    def _let_go(self, held: dict[tuple[str, int], HeldRelease]) -> None:
+        now = self._clock()
+        for place, since in list(self._unwanted.items()):
+            if place not in held or now - since >= self._keep_seconds:
+                held.pop(place, None)
+                del self._unwanted[place]
+
+    def _open(self, view: GroupView, release: LiveRelease) -> HeldRelease:
+        manifest = release.manifest
+        return HeldRelease(
+            group=view.name,
+            release=release.number,
+            manifest_digest=release.manifest_digest,
+            schema=view.schema,
+            signature=manifest.signature,
+            signature_number=self._number_of(manifest.signature),
+            shards=manifest.shards,
+            segments={ref.shard: self._segment(ref, view.name) for ref in manifest.segments},
+        )
+
+    def _segment(self, ref: SegmentRef, group: str) -> Segment:
+        segment = self._segments.get(ref.digest)
+        if segment is None:
+            try:
+                segment = Segment.open(self._store.path(ref.digest), self._store)
+            except OSError as error:
+                raise SegmentDamagedError(f"the segment {ref.digest} of {group!r} cannot be opened: {error}") from error
+            self._segments[ref.digest] = segment
+        return segment
+
+    def _number_of(self, signature: Signature) -> int:
+        """A small number for each distinct signature: models are cached per signature, and numbers hash quickly."""
+        spelled = orjson.dumps(signature.to_json())
+        if spelled not in self._signatures:
+            self._signatures[spelled] = next(self._numbers)
+        return self._signatures[spelled]
+
+
+def _wanted(snapshot: Snapshot) -> Iterator[tuple[GroupView, LiveRelease]]:
+    for view in snapshot.groups.values():
+        releases = {release.number: release for release in view.wanted}
+        releases |= {deployment.release.number: deployment.release for deployment in view.deployments.values()}
+        for release in releases.values():
+            yield view, release

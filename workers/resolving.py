@@ -1,0 +1,125 @@
+"""From a key to the model that answers for it in one held release: level by level down the fallback chain.
+
+What a key resolves to never changes within a release, so it is worked out once and remembered; what a request may
+change (the deepest level it allows, keys under a `disable` hold) is applied to what is remembered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from registry.errors import PartitionNotFoundError
+from registry.keys import KeySchema, shard_of
+from registry.manifest import FALLBACK_SHARD
+from registry.signature import Label, Signature
+from workers.client import ModelUse
+from workers.segments.reader import Segment
+
+MAX_REMEMBERED: Final = 32_768
+
+ModelIdentity = tuple[int, str, tuple[Label, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Which model answers for a key, and where it lies. Keeps its segment alive.
+
+    Attributes:
+        use: what the answer says of it.
+        identity: what the model is cached by: number of the signature it is bound to, artifact digest, its classes.
+        key_id: identity of the model's own key.
+        heap: measured bytes of the loaded model.
+        signature: what it is bound to when it is loaded.
+    """
+
+    use: ModelUse
+    identity: ModelIdentity
+    key_id: bytes
+    segment: Segment
+    row: int
+    heap: int
+    signature: Signature
+
+
+class HeldRelease:
+    """One release with all its segments open. Immutable but for what it remembers; safe from any thread."""
+
+    def __init__(
+        self,
+        *,
+        group: str,
+        release: int,
+        manifest_digest: str,
+        schema: KeySchema,
+        signature: Signature,
+        signature_number: int,
+        shards: int,
+        segments: Mapping[int, Segment],
+    ) -> None:
+        self.group = group
+        self.release = release
+        self.manifest_digest = manifest_digest
+        self.signature = signature
+        self.segments = segments
+        self._schema = schema
+        self._signature_number = signature_number
+        self._shards = shards
+        self._remembered: dict[tuple[str, ...], Resolved] = {}
+
+    def resolve(self, values: tuple[str, ...], max_level: int, disabled: frozenset[bytes]) -> Resolved:
+        """The model that answers for a full key's values: the first of its levels that has one.
+
+        Raises:
+            PartitionNotFoundError: if no level up to `max_level` has a model that is not disabled.
+            SegmentDamagedError: if the index says nonsense of it.
+        """
+        found = self._remembered.get(values)
+        if found is None:
+            found = self._remember(values)
+        if found is not None and disabled and found.key_id in disabled:
+            found = self._search(values, found.use.fallback_level + 1, disabled)
+        if found is None or found.use.fallback_level > max_level:
+            raise PartitionNotFoundError(self._said(values, max_level, found))
+        return found
+
+    def entry_resolved(self, segment: Segment, row: int, level: int) -> Resolved:
+        """A row of one of this release's segments as a resolution at a fallback level."""
+        entry = segment.entry(row)
+        return Resolved(
+            use=ModelUse(entry.key, entry.version, self.release, level, entry.trained_through),
+            identity=(self._signature_number, entry.digest, entry.classes),
+            key_id=segment.identity(row),
+            segment=segment,
+            row=row,
+            heap=entry.heap,
+            signature=self.signature,
+        )
+
+    def _remember(self, values: tuple[str, ...]) -> Resolved | None:
+        found = self._search(values, 0, frozenset())
+        if found is not None:
+            if len(self._remembered) >= MAX_REMEMBERED:
+                # A pass over a fleet beyond the bound: what is asked for often comes back by itself.
+                self._remembered = {}
+            self._remembered[values] = found
+        return found
+
+    def _search(self, values: tuple[str, ...], first_level: int, disabled: frozenset[bytes]) -> Resolved | None:
+        for level in range(first_level, len(self._schema.levels)):
+            key = self._schema.at_level(values, level)
+            identity = key.id
+            shard = shard_of(self._schema.slot(key), self._shards) if level == 0 else FALLBACK_SHARD
+            segment = self.segments.get(shard)
+            row = segment.find(identity) if segment is not None and identity not in disabled else -1
+            if segment is not None and row >= 0:
+                return self.entry_resolved(segment, row, level)
+        return None
+
+    def _said(self, values: tuple[str, ...], max_level: int, found: Resolved | None) -> str:
+        key = self._schema.key(values).text
+        if found is not None:
+            return (
+                f"no model for {key!r} up to fallback level {max_level}; {found.use.key!r} would answer at level "
+                f"{found.use.fallback_level}"
+            )
+        return f"no model for {key!r}, nor for any of its fallbacks"
