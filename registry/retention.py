@@ -21,6 +21,19 @@ KEPT_RELEASES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Superseded:
+    """Versions that nothing needs: sequence numbers, identities of their keys, a bundle for each that is no tombstone.
+
+    `after` is the sequence number to go on after; None when all were looked at.
+    """
+
+    sequences: tuple[int, ...]
+    key_ids: frozenset[bytes]
+    bundles: tuple[str, ...]
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """How many versions one step dropped, and the sequence number to go on after; None when all were looked at."""
 
@@ -44,6 +57,34 @@ def retire_releases(conn: Connection, group: Group | str, numbers: Collection[in
     return conn.execute(queries.RETIRE, {"of_group": group.id, "numbers": retiring}).rowcount
 
 
+def superseded(
+    conn: Connection,
+    group: Group | str,
+    keep: AbstractSet[tuple[bytes, int]] = frozenset(),
+    *,
+    after: int = 0,
+    limit: int = 2000,
+) -> Superseded:
+    """Look at the next `limit` versions that are not their key's newest, and say which no kept release holds.
+
+    Versions under a `pin`, those in `keep` (identity and number) and those newer than what the oldest kept release
+    took notice of stay.
+    """
+    group = find_group(conn, group)
+    kept = kept_releases(conn, group)
+    through = conn.execute(queries.THROUGH, {"group": group.id, "numbers": kept}).scalar_one() or 0
+    values = {"group": group.id, "after": after, "through": through, "most": limit}
+    found = conn.execute(queries.SUPERSEDED, values).all()
+    held = _held(conn, group, kept, sorted({row.key_id for row in found}))
+    doomed = [row for row in found if row.sequence not in held and (row.key_id, row.number) not in keep]
+    return Superseded(
+        sequences=tuple(row.sequence for row in doomed),
+        key_ids=frozenset(row.key_id for row in doomed),
+        bundles=tuple(row.bundle for row in doomed if row.bundle is not None),
+        after=found[-1].sequence if len(found) == limit else None,
+    )
+
+
 def drop_versions(
     conn: Connection,
     group: Group | str,
@@ -52,25 +93,16 @@ def drop_versions(
     after: int = 0,
     limit: int = 2000,
 ) -> Dropped:
-    """Look at the next `limit` versions that are not their key's newest, and drop those that no kept release holds.
-
-    Versions under a `pin`, those in `keep` (identity and number) and those newer than what the oldest kept release
-    took notice of stay. With a version go its tags and its part in the history.
-    """
+    """Drop what `superseded` says; with a version go its tags and its part in the history."""
     group = find_group(conn, group)
     lock_group(conn, group)
-    kept = kept_releases(conn, group)
-    through = conn.execute(queries.THROUGH, {"group": group.id, "numbers": kept}).scalar_one() or 0
-    values = {"group": group.id, "after": after, "through": through, "most": limit}
-    found = conn.execute(queries.SUPERSEDED, values).all()
-    held = _held(conn, group, kept, sorted({row.key_id for row in found}))
-    doomed = [row for row in found if row.sequence not in held and (row.key_id, row.number) not in keep]
-    if doomed:
-        sequences = {"group": group.id, "sequences": [row.sequence for row in doomed]}
-        conn.execute(queries.DROP_CHANGES, sequences | {"key_ids": sorted({row.key_id for row in doomed})})
+    found = superseded(conn, group, keep, after=after, limit=limit)
+    if found.sequences:
+        sequences = {"group": group.id, "sequences": found.sequences}
+        conn.execute(queries.DROP_CHANGES, sequences | {"key_ids": sorted(found.key_ids)})
         conn.execute(queries.DROP_TAGS, sequences)
         conn.execute(queries.DROP_VERSIONS, sequences)
-    return Dropped(len(doomed), found[-1].sequence if len(found) == limit else None)
+    return Dropped(len(found.sequences), found.after)
 
 
 def _held(conn: Connection, group: Group, kept: Sequence[int], key_ids: Sequence[bytes]) -> set[int]:
@@ -92,6 +124,14 @@ def held_sequences(changes: Mapping[int, int], chains: Iterable[frozenset[int]])
 def named_digests(conn: Connection) -> set[str]:
     """The objects that rows name: bundles of versions and of rows being imported, manifests of releases not retired."""
     return set(conn.execute(queries.NAMED_DIGESTS).scalars())
+
+
+def bundle_uses(conn: Connection) -> dict[str, int]:
+    """Every bundle that rows name, and how many of them do: versions and rows being imported."""
+    uses: dict[str, int] = {}
+    for row in conn.execute(queries.BUNDLE_USES):
+        uses[row.bundle] = uses.get(row.bundle, 0) + row.uses
+    return uses
 
 
 def staged_in_use(conn: Connection) -> set[str]:

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Delete, Select, Table, bindparam, delete, func, select, tuple_, union, update
+from sqlalchemy import Delete, Select, Table, bindparam, delete, func, select, tuple_, union, union_all, update
 
 from registry.tables import (
     deployments,
@@ -52,7 +52,7 @@ THROUGH: Final = select(func.min(releases.c.through)).where(
 )
 
 SUPERSEDED: Final = (
-    select(model_versions.c.sequence, model_versions.c.key_id, model_versions.c.number)
+    select(model_versions.c.sequence, model_versions.c.key_id, model_versions.c.number, model_versions.c.bundle)
     .join(heads, (heads.c.group_id == model_versions.c.group_id) & (heads.c.key_id == model_versions.c.key_id))
     .where(
         model_versions.c.group_id == bindparam("group"),
@@ -101,6 +101,15 @@ NAMED_DIGESTS: Final = union(
     select(releases.c.manifest).where(
         releases.c.manifest.is_not(None), releases.c.state != "retired", releases.c.group_id.in_(_LIVING)
     ),
+)
+
+BUNDLE_USES: Final = union_all(
+    select(model_versions.c.bundle, func.count().label("uses"))
+    .where(model_versions.c.bundle.is_not(None), model_versions.c.group_id.in_(_LIVING))
+    .group_by(model_versions.c.bundle),
+    select(import_rows.c.bundle, func.count().label("uses"))
+    .where(import_rows.c.group_id.in_(_LIVING))
+    .group_by(import_rows.c.bundle),
 )
 
 OPEN_SOURCES: Final = select(imports.c.source).where(
