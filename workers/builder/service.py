@@ -59,18 +59,18 @@ class BuilderService:
         self._clock = clock
         self._looked = -ALIVE_SECONDS
         self._alive: frozenset[str] = frozenset({self.id})
-        self._news = threading.Condition()
-        self._done = 0
+        self._turn = threading.Condition()
+        self._resting: set[TaskKind] = set()  # lanes without work
+        self._done = threading.Event()  # some lane has finished a task
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set: current short tasks are finished, a running import is abandoned."""
         with self._at_work(stop) as bench:
             bench.interactive.warm()
-            lanes = [
-                threading.Thread(target=self._lane, args=((kind,), bench), name=f"builder-{kind}") for kind in KINDS
-            ]
+            lanes = [threading.Thread(target=self._lane, args=(kind, bench), name=f"builder-{kind}") for kind in KINDS]
             for lane in lanes:
                 lane.start()
+            self._watch(stop)
             for lane in lanes:
                 lane.join()
 
@@ -127,26 +127,50 @@ class BuilderService:
             bench.close()
             keeper.stop()
 
-    def _lane(self, kinds: tuple[TaskKind, ...], bench: Bench) -> None:
+    def _lane(self, kind: TaskKind, bench: Bench) -> None:
         while not bench.stop.is_set():
-            seen = self._done
             try:
-                worked = self.step(kinds, bench)
-            except DatabaseBusyError as error:
-                log.warning("no work can be claimed: %s", error)
-                bench.stop.wait(BUSY_SECONDS)
-                continue
-            except Exception:
-                log.exception("claiming failed")
+                worked = self.step((kind,), bench)
+            except Exception as error:  # noqa: BLE001 - a lane that died would leave its kind of work undone
+                _report("no work can be claimed", error)
                 bench.stop.wait(BUSY_SECONDS)
                 continue
             if not worked:
-                self._await_news(seen)
+                self._rest(kind, bench.stop)
 
-    def _await_news(self, seen: int) -> None:
-        """Rest for a poll's length, or until another lane has done something, which may be work for this one."""
-        with self._news:
-            self._news.wait_for(lambda: self._done != seen, self._context.settings.poll_seconds)
+    def _rest(self, kind: TaskKind, stop: threading.Event) -> None:
+        """Wait until there is work of this kind, or no more is wanted."""
+        with self._turn:
+            self._resting.add(kind)
+            self._turn.wait_for(lambda: kind not in self._resting or stop.is_set())
+            self._resting.discard(kind)
+
+    def _watch(self, stop: threading.Event) -> None:
+        """Look for work on behalf of all lanes that rest: one short read a poll, however many lanes there are."""
+        while not stop.is_set():
+            try:
+                self._wake_lanes()
+            except Exception as error:  # noqa: BLE001 - without a watch no lane would ever wake
+                _report("no work can be looked for", error)
+                stop.wait(BUSY_SECONDS)
+            self._done.wait(self._context.settings.poll_seconds)
+            self._done.clear()
+        with self._turn:
+            self._turn.notify_all()
+
+    def _wake_lanes(self) -> None:
+        with self._turn:
+            resting = tuple(self._resting)
+        if not resting:
+            return
+        alive = self._living()
+        with self._context.database.read() as conn:
+            if not claimable(conn, alive, resting):
+                return
+            found = {kind for kind in resting if claimable(conn, alive, (kind,))}
+        with self._turn:
+            self._resting -= found
+            self._turn.notify_all()
 
     def _carry_out(self, task: Task, bench: Bench) -> None:
         try:
@@ -158,9 +182,7 @@ class BuilderService:
             log.info("task %d (%s) is abandoned and will be claimed again", task.id, task.kind)
         except ClaimLostError:
             log.info("task %d (%s) belongs to another builder now", task.id, task.kind)
-        with self._news:
-            self._done += 1
-            self._news.notify_all()
+        self._done.set()  # it may have left work for another lane
 
     def _try(self, task: Task, bench: Bench) -> bool:
         """Carry out a task or record why not; False if the database is away, so that it must be tried again."""
@@ -195,3 +217,11 @@ class BuilderService:
             self._alive = frozenset(member.id for member in members if member.state != "dead") | {self.id}
             self._looked = now
         return self._alive
+
+
+def _report(what: str, error: Exception) -> None:
+    """Log what happens when a database is away in one line, all else as the bug it is."""
+    if isinstance(error, DatabaseBusyError):
+        log.warning("%s: %s", what, error)
+    else:
+        log.error("%s", what, exc_info=error)
