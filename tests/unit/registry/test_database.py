@@ -44,8 +44,8 @@ def test_any_path_can_hold_a_database(tmp_path):
 def test_parents_that_migrate_one_database_at_once_all_succeed(tmp_path):
     url = sqlite_url(tmp_path / "registry.db")
     code = f"from registry.database import migrate; migrate({url!r})"
-    children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
-    assert [child.wait(60) for child in children] == [0, 0, 0, 0]
+    children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [child.wait(60) for child in children] == [0, 0]
 
 
 def test_a_database_of_a_later_version_is_refused(registry):
