@@ -84,7 +84,7 @@ def _check(action: str, version: int | None, reason: str, author: str, until: fl
     for field, text in (("reason", reason), ("author", author)):
         if len(text) > MAX_REASON:
             raise HoldInvalidError(f"{field} has at most {MAX_REASON} characters, got {len(text)}", field=field)
-    if until is not None and until <= now:
+    if until is not None and not until > now:
         raise HoldInvalidError("until has passed already", field="until")
 
 
