@@ -25,7 +25,7 @@ from gateway.settings import Settings, builder_settings
 from registry.database import migrate
 from registry.errors import DatabaseBusyError
 from registry.home import Home
-from workers.builder.context import BuilderContext
+from workers.builder.context import BuilderContext, BuilderSettings
 from workers.builder.service import BuilderService
 
 log = logging.getLogger("manymodels.gateway")
@@ -40,11 +40,11 @@ Reply = tuple[int, Mapping[str, str], bytes]
 class House:
     """One open home. Calls may come from any thread; close it from the one that opened it."""
 
-    def __init__(self, home: Home, settings: Settings) -> None:
+    def __init__(self, home: Home, settings: Settings, building: BuilderSettings) -> None:
         self._assembly = Assembly(home, settings, uri=None, wake_builder=self._wake_builder)
         context = self._assembly.context
-        building = BuilderContext(context.database, context.store, context.membership, builder_settings(settings))
-        self._builder = _OfflineBuilder(BuilderService(building), self._is_built_elsewhere)
+        work = BuilderContext(context.database, context.store, context.membership, building)
+        self._builder = _OfflineBuilder(BuilderService(work), self._is_built_elsewhere)
         self._front = Front(context)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="house", daemon=True)
@@ -169,8 +169,13 @@ class _Call:
 
 
 @contextmanager
-def open_house(home: Path, *, settings: Callable[[], Settings] = Settings) -> Iterator[House]:
-    """Open a home without serving it; creates it if it is not there.
+def open_house(
+    home: Path,
+    *,
+    settings: Callable[[], Settings] = Settings,
+    building: Callable[[Settings], BuilderSettings] = builder_settings,
+) -> Iterator[House]:
+    """Open a home without serving it; creates it if it is not there. `building` says how its builder works.
 
     Raises:
         Problem: if the folder cannot be used.
@@ -179,7 +184,8 @@ def open_house(home: Path, *, settings: Callable[[], Settings] = Settings) -> It
     where.prepare()
     migrate(where.registry_url)
     migrate_leases(where.leases_url)
-    house = House(where, settings())
+    chosen = settings()
+    house = House(where, chosen, building(chosen))
     house.open()
     try:
         yield house
