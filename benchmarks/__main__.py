@@ -5,7 +5,6 @@ picks parts, `--quick` makes everything small, to try the harness itself.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from benchmarks.fleet_import import import_figures
 from benchmarks.hotpath import hotpath_figures
 from benchmarks.machine import machine
 from benchmarks.memory import STEP, memory_figures
-from benchmarks.report import Figure, as_text, write_into
+from benchmarks.report import Figure, as_text, say, write_into
 from benchmarks.serving import MODELS, serving_figures
 
 PLOTS: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
@@ -67,7 +66,7 @@ class Run:
 
     def _fleet(self, name: str, models: int) -> Path:
         path = self.folder / name
-        _say(f"making {models:,} models")
+        say(f"making {models:,} models")
         write_fleet(path, models)
         return path
 
@@ -80,28 +79,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes; the figures mean little")
     given = parser.parse_args()
     for fact in machine():
-        _say(fact)
+        say(fact)
     with tempfile.TemporaryDirectory(prefix="manymodels-bench-") as folder:
         run = Run(Path(folder), given.quick)
         parts = {"serving": run.serving, "fleet_import": run.fleet_import, "memory": run.memory}
         figures = [figure for name in given.only or parts for figure in _part(name, parts[name])]
     if given.write is not None:
         write_into(given.write, figures)
-        _say(f"wrote {given.write}")
+        say(f"wrote {given.write}")
 
 
 def _part(name: str, measure: Callable[[], Sequence[Figure]]) -> Sequence[Figure]:
-    _say(f"\n{name}")
+    say(f"\n{name}")
     started = time.monotonic()
     figures = measure()
-    _say(as_text(figures))
-    _say(f"({time.monotonic() - started:.0f} s)")
+    say(as_text(figures))
+    say(f"({time.monotonic() - started:.0f} s)")
     return figures
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import http.client
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -50,6 +50,25 @@ class Control:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    def predict(self, path: str, bodies: Sequence[bytes]) -> list[bytes]:
+        """Answers of predicts, over one connection.
+
+        Raises:
+            RuntimeError: if one is refused.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=IMPORT_SECONDS)
+        answers = []
+        try:
+            for body in bodies:
+                connection.request("POST", path, body, {"content-type": "application/json"})
+                answer = connection.getresponse()
+                answers.append(answer.read())
+                if answer.status != 200:
+                    raise RuntimeError(f"{path}: {answer.status} {answers[-1][:1000].decode()}")
+        finally:
+            connection.close()
+        return answers
 
     def ready(self) -> None:
         """Wait until the server says it is."""

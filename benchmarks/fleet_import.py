@@ -17,7 +17,7 @@ from benchmarks.control import Control, query, until
 from benchmarks.fleet import GROUP, Key, keys, rows, train
 from benchmarks.payloads import BULK, PREDICT
 from benchmarks.processes import house
-from benchmarks.report import Figure, spread
+from benchmarks.report import Figure, say, spread
 
 TIMES: Final = 5
 
@@ -28,6 +28,7 @@ def import_figures(home: Path, parquet: Path, *, models: int) -> list[Figure]:
         control = Control(served.port)
         control.ready()
         control.create_group()
+        say(f"importing {models:,} models")
         started = time.perf_counter()
         control.import_fleet(parquet)
         seconds = time.perf_counter() - started

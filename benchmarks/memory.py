@@ -18,7 +18,7 @@ from benchmarks.control import Control
 from benchmarks.machine import SERVER_CORE
 from benchmarks.payloads import PREDICT
 from benchmarks.processes import house, load
-from benchmarks.report import Figure
+from benchmarks.report import Figure, say
 
 CACHE_BYTES: Final = 64 << 20
 STEP: Final = 2000
@@ -44,6 +44,7 @@ def memory_figures(home: Path, folder: Path, plot: Path | None, *, models: int, 
         control.ready()
         served.place(SERVER_CORE)
         pid = control.serving_pid()
+        say(f"sending {requests:,} requests")
         samples = [_sample(pid, 0)]
         for done in range(0, requests, STEP):
             step = ["--count", str(STEP), "--skip", str(done), "--connections", str(CONNECTIONS)]

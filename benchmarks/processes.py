@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,20 +47,26 @@ class Served:
 
 @contextmanager
 def serving(command: Sequence[str], port: int, *, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Run a server until the context is left; entered once it takes connections."""
+    """Run a server until the context is left; entered once it takes connections.
+
+    Raises:
+        RuntimeError: with what it said, if it does not come up.
+    """
     given = {**os.environ, **_ENVIRONMENT, **(environment or {})}
-    process = subprocess.Popen(command, cwd=ROOT, env=given)
-    served = Served(process, port)
-    try:
-        _await_port(served)
-        yield served
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, cwd=ROOT, env=given, stdout=said, stderr=said)
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            if not _listens(process, port):
+                said.seek(0)
+                raise RuntimeError(f"{' '.join(command)} does not listen: {said.read().decode()[-2000:]}")
+            yield Served(process, port)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @contextmanager
@@ -144,13 +151,11 @@ def free_port() -> int:
         return port
 
 
-def _await_port(served: Served) -> None:
+def _listens(process: "subprocess.Popen[bytes]", port: int) -> bool:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if served.process.poll() is not None:
-            raise RuntimeError(f"the server ended with {served.process.returncode} before it listened")
+    while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", served.port)) == 0:
-                return
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
         time.sleep(0.05)
-    raise RuntimeError("the server did not listen in time")
+    return False

@@ -1,5 +1,6 @@
 """Figures of a run: ratios first, for they travel to other machines; what they were made of beside them."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,6 +53,12 @@ class Figure:
             return ""
         met = (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
         return "met" if met else "MISSED"
+
+
+def say(text: str) -> None:
+    """Print a line now, whoever reads it."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def of_rounds(over: Sequence[float], under: Sequence[float]) -> float:

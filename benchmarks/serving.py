@@ -23,7 +23,7 @@ from benchmarks.machine import LOAD_CORE, SERVER_CORE
 from benchmarks.onnx_fleet import write_onnx_fleet
 from benchmarks.payloads import BULK, PREDICT
 from benchmarks.processes import Served, house, measure, module, run
-from benchmarks.report import Figure, of_rounds, spread
+from benchmarks.report import Figure, of_rounds, say, spread
 
 MODELS: Final = 1000
 MANY: Final = 16
@@ -61,18 +61,22 @@ def serving_figures(folder: Path, parquet: Path, *, rounds: int, seconds: float)
         payloads.write_lines(folder / "bulk.jsonl", payloads.bulks(MODELS)),
         folder / "answers.jsonl",
     )
+    say("converting them to ONNX for the rival")
     write_onnx_fleet(folder / "onnx", MODELS)
     with ExitStack() as servers:
         ours = servers.enter_context(house(folder / "home"))
         control = Control(ours.port)
         control.ready()
+        say("importing them")
         control.create_group()
         control.import_fleet(parquet)
+        say("comparing answers")
         expected = _expected(bodies.single, parquet)
         _check_ours(control, bodies, expected)
         echo = servers.enter_context(module("echo", ["--answers", str(bodies.answers)]))
         rival = servers.enter_context(module("rival", ["--models", str(folder / "onnx")]))
         _check_rival(Control(rival.port), bodies.single, expected)
+        say(f"measuring {rounds} rounds")
         measured = [_round(echo, ours, rival, bodies, parquet, seconds) for _ in range(rounds)]
     return _figures(measured)
 
@@ -118,27 +122,20 @@ def _expected(singles: Path, parquet: Path) -> list[float]:
 
 def _check_ours(control: Control, bodies: Bodies, expected: list[float]) -> None:
     """Every answer must be the native one to the last bit; the answers become the echo's, all models become warm."""
-    answers = [_answer(control, PREDICT, line) for line in bodies.single.read_bytes().splitlines()]
+    answers = control.predict(PREDICT, bodies.single.read_bytes().splitlines())
     got = [orjson.loads(answer)["predictions"][0] for answer in answers]
     assert got == expected, "our answers must equal Booster.predict to the last bit"
     payloads.write_lines(bodies.answers, answers)
-    for line in bodies.bulk.read_bytes().splitlines():
-        answer = orjson.loads(_answer(control, BULK, line))
-        assert not answer["errors"], "every row of a bulk must be answered"
+    bulks = control.predict(BULK, bodies.bulk.read_bytes().splitlines())
+    assert not any(orjson.loads(answer)["errors"] for answer in bulks), "every row of a bulk must be answered"
 
 
 def _check_rival(control: Control, singles: Path, expected: list[float]) -> None:
-    answers = [_answer(control, "/predict", line) for line in singles.read_bytes().splitlines()]
+    answers = control.predict("/predict", singles.read_bytes().splitlines())
     got = [orjson.loads(answer)["predictions"][0] for answer in answers]
     # It computes in float32: a row that lies on a threshold may fall to the other side.
     close = np.isclose(got, expected, rtol=1e-4).mean()
     assert close > 0.98, f"the rival must serve the same models, {close:.1%} agree"
-
-
-def _answer(control: Control, path: str, body: bytes) -> bytes:
-    status, answer = control.ask("POST", path, body, {"content-type": "application/json"})
-    assert status == 200, answer[:1000]
-    return answer
 
 
 def _figures(rounds: list[Measured]) -> list[Figure]:
