@@ -24,6 +24,7 @@ from registry.signature import Signature
 from workers.errors import SegmentDamagedError
 from workers.metrics import HELD_RELEASES
 from workers.resolving import HeldRelease
+from workers.runtimes.catalog import runtime
 from workers.segments.reader import Segment
 
 _log: Final = logging.getLogger(__name__)
@@ -112,12 +113,18 @@ class Holdings:
         )
 
     def _segment(self, ref: SegmentRef, group: str) -> Segment:
+        """The segment, from those already open if it is among them. Its runtimes' libraries are loaded with it.
+
+        They take a second to import, which no request should wait for.
+        """
         segment = self._segments.get(ref.digest)
         if segment is None:
             try:
                 segment = Segment.open(self._store.path(ref.digest), self._store)
             except OSError as error:
                 raise SegmentDamagedError(f"the segment {ref.digest} of {group!r} cannot be opened: {error}") from error
+            for name in segment.runtimes:
+                runtime(name)
             self._segments[ref.digest] = segment
         return segment
 

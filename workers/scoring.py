@@ -4,7 +4,7 @@ Pure functions but for the models they run. Scoring writes every model's rows in
 one model stays with the keys it answers for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -69,18 +69,11 @@ def score_key(sheet: Sheet, model: LoadedModel, rows: Rows) -> Problem | None:
     return failed
 
 
-def score_warm(
-    sheet: Sheet,
-    resolution: Resolution,
-    positions: Iterable[int],
-    rows: Sequence[Rows],
-    cache: ModelCache,
-) -> list[int]:
+def score_warm(sheet: Sheet, resolution: Resolution, rows: Sequence[Rows], cache: ModelCache) -> list[int]:
     """Score the keys whose models are in the cache; answers the positions of the others."""
     cold = []
-    found, problems, get = resolution.found, resolution.problems, cache.get
-    for position in positions:
-        resolved = found[position]
+    problems, get = resolution.problems, cache.get
+    for position, resolved in enumerate(resolution.found):
         if resolved is None:
             continue
         model = get(resolved.identity)

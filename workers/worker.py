@@ -83,12 +83,10 @@ class LocalWorker:
         return ScoreAnswer(scores, (resolved.use,), {})
 
     async def _score_many(self, held: HeldRelease, call: ScoreCall) -> ScoreAnswer:
-        resolution = Resolution(held, call)
-        rows = rows_by_key(call.key_rows, len(call.keys), len(call.features))
         sheet = Sheet(call.features, held.signature.width)
-        warm = partial(score_warm, sheet, resolution, range(len(call.keys)), rows, self._cache)
         large = len(call.features) > INLINE_ROWS
-        cold = await self._in_thread(warm) if large else warm()
+        warm = partial(_score_warm, sheet, held, call, self._cache)
+        resolution, rows, cold = await self._in_thread(warm) if large else warm()
         for chunk in self._chunks(cold, resolution.found):
             await self._score_cold(sheet, resolution, chunk, rows, large=large)
         models = [
@@ -136,6 +134,14 @@ class LocalWorker:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _score_warm(
+    sheet: Sheet, held: HeldRelease, call: ScoreCall, cache: ModelCache
+) -> tuple[Resolution, list[Rows], list[int]]:
+    resolution = Resolution(held, call)
+    rows = rows_by_key(call.key_rows, len(call.keys), len(call.features))
+    return resolution, rows, score_warm(sheet, resolution, rows, cache)
 
 
 def _score_ready(

@@ -132,7 +132,8 @@ class LightGBMModel:
         return native
 
     def _predict_many(self, features: Features) -> Matrix:
-        matrix = features.matrix.take(self._taken, axis=1)
+        # The native side trusts the address and the stride: make sure of both.
+        matrix: Matrix = np.ascontiguousarray(features.matrix.take(self._taken, axis=1), dtype=np.float64)
         if self._categories:
             self._encode(features, matrix, range(len(matrix)))
         native: Matrix = np.empty((len(matrix), self._outputs))

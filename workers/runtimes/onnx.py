@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import onnxruntime
 
 from registry.signature import Signature
 from workers.errors import ArtifactInvalidError, PredictionFailedError, SignatureMismatchError
@@ -105,8 +106,6 @@ class OnnxModel:
 
 
 def _session(data: bytes) -> Any:
-    import onnxruntime  # noqa: PLC0415 - a process without ONNX models never pays for the library
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

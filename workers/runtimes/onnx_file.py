@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import onnx
 import orjson
+from onnx.external_data_helper import uses_external_data
 
 from workers.errors import ArtifactInvalidError
 
@@ -60,9 +62,6 @@ def read_model(data: bytes) -> ModelFacts:
     Raises:
         ArtifactInvalidError: if it does not parse, or keeps weights in other files.
     """
-    import onnx  # noqa: PLC0415 - a process without ONNX models never pays for the library
-    from onnx.external_data_helper import uses_external_data  # noqa: PLC0415
-
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf has several names for a message it cannot decode

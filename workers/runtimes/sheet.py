@@ -50,7 +50,7 @@ class Sheet:
         """
         found = self._blocks.get(positions)
         if found is None and len(self._blocks) < MAX_BLOCKS:
-            matrix = self.features.matrix
+            matrix: Matrix = np.ascontiguousarray(self.features.matrix, dtype=np.float64)  # who takes addresses trusts
             if len(positions) != matrix.shape[1] or positions != tuple(range(len(positions))):
                 matrix = matrix.take(taken, axis=1)
             found = self._blocks[positions] = Block(matrix, matrix.ctypes.data, len(positions) * 8)

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from registry.signature import InputSpec
 from workers.errors import ArtifactInvalidError, PredictionFailedError, SignatureMismatchError
@@ -105,8 +107,6 @@ class SklearnModel:
         return features.matrix.take(self._taken, axis=1).astype(self._dtype, copy=False)
 
     def _frame(self, features: Features) -> Any:
-        import pandas as pd  # noqa: PLC0415 - only estimators that read frames need it
-
         return pd.DataFrame(
             {
                 spec.name: _column(features, position, spec)
@@ -208,8 +208,6 @@ def _single_threaded(estimator: Any) -> Any:
 def _limit_threads() -> None:
     """Cap OpenMP and BLAS at one thread. OpenMP keeps its limit by thread, hence once for each that predicts."""
     if not hasattr(_thread, "limits"):
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - comes with scikit-learn
-
         _thread.limits = threadpool_limits(limits=1)
 
 

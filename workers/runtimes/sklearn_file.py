@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
+import skops.io
 
 from workers.errors import ArtifactInvalidError
 from workers.runtimes.sklearn_types import ALLOWED_FUNCTIONS, ALLOWED_LOADERS, ALLOWED_TYPES
@@ -56,8 +57,6 @@ def open_file(data: bytes) -> Any:
         ArtifactInvalidError: if a type is not allowed (naming it), or construction fails.
     """
     _check_schema(data)
-    import skops.io  # noqa: PLC0415 - brings scikit-learn, which a process without such models never pays for
-
     try:
         # The schema's types are all on our list; skops still wants to hear which of them it did not know itself.
         trusted = sorted((ALLOWED_TYPES | ALLOWED_FUNCTIONS).intersection(skops.io.get_untrusted_types(data=data)))

@@ -23,7 +23,7 @@ from registry.artifacts.frames import decompress, verified
 from registry.artifacts.store import ArtifactStore
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.keys import SLOTS, key_id
-from registry.records import BundleSlice
+from registry.records import BundleSlice, RuntimeName
 from workers.errors import SegmentDamagedError
 from workers.segments.layout import ARRAYS, LARGEST_MODEL, MAX_HEADER, RUNTIMES, SegmentHeader, StoredEntry, read_header
 
@@ -87,6 +87,11 @@ class Segment:
         """How many of its models lie alone, in no segment."""
         bounds = np.asarray(self._bounds)
         return int((bounds[1:] == bounds[:-1]).sum())
+
+    @property
+    def runtimes(self) -> frozenset[RuntimeName]:
+        """The runtimes that its models need."""
+        return frozenset(RUNTIMES[code] for code in np.unique(np.asarray(self._runtime)).tolist())
 
     def find(self, identity: bytes) -> int:
         """Row of the model whose key has this identity (16 bytes), -1 if there is none."""
