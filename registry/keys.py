@@ -188,6 +188,8 @@ def key_text(value: object, field: str) -> str:
         KeyTooLongError: past 512 UTF-8 bytes.
     """
     if type(value) is int:
+        if value.bit_length() > 4 * MAX_VALUE_BYTES:  # Python itself refuses to print the longest integers
+            raise KeyTooLongError(f"{field!r} has more than {MAX_VALUE_BYTES} digits", field=field)
         text = str(value)
     elif type(value) is str and value:
         text = value

@@ -20,7 +20,7 @@ Label = str | int | bool
 MAX_INPUTS: Final = 4096
 MAX_WIDTH: Final = 10_000
 
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +173,8 @@ def _read_input(item: Any, where: str, key_fields: Sequence[str]) -> InputSpec:
     categories = _strings(given.get("categories", []), f"{where}.categories")
     if categories and dtype != "string":
         raise SignatureInvalidError("only string inputs have categories", field=where)
+    if categories and default is not None and default not in categories:
+        raise SignatureInvalidError(f"the default {default!r} is none of the categories", field=where)
     from_key = given.get("from_key")
     if from_key is not None and from_key not in key_fields:
         raise SignatureInvalidError(f"from_key {from_key!r} is no key field {list(key_fields)}", field=where)
