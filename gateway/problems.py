@@ -93,6 +93,7 @@ _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
         "release_not_ready",
         "snapshot_unavailable",
     ),
+    507: ("storage_full",),
 }
 
 STATUS: Final[Mapping[str, int]] = {code: status for status, codes in _BY_STATUS.items() for code in codes}

@@ -187,6 +187,12 @@ class TaskNotFoundError(RegistryError):
     code = "task_not_found"
 
 
+class StorageFullError(RegistryError):
+    """The disk (or its quota) that holds the artifacts is full."""
+
+    code = "storage_full"
+
+
 class UploadTooLargeError(RegistryError):
     """An upload is over the limit."""
 

@@ -6,6 +6,7 @@ or absent; what the crash left in `staged/` has a name nobody knows, and gc swee
 """
 
 import asyncio
+import errno
 import fcntl
 import os
 import re
@@ -18,7 +19,7 @@ from typing import BinaryIO, Final
 from uuid import uuid4
 
 from registry.artifacts.store import StoredObject
-from registry.errors import ArtifactDamagedError, ArtifactMissingError, UploadTooLargeError
+from registry.errors import ArtifactDamagedError, ArtifactMissingError, StorageFullError, UploadTooLargeError
 from registry.failpoints import failpoint
 
 FAILPOINTS: Final = (
@@ -36,6 +37,7 @@ FAILPOINTS: Final = (
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _BUFFER: Final = 1 << 20
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FolderStore:
@@ -150,16 +152,22 @@ class FolderStore:
 
     @contextmanager
     def _arriving(self) -> Iterator[tuple[Path, BinaryIO]]:
-        """A new file in `staged/`, removed again when the body raises."""
+        """A new file in `staged/`, removed again when the body raises.
+
+        Raises:
+            StorageFullError: in place of the OSError that says so.
+        """
         path = self._staged / uuid4().hex
         with path.open("xb", buffering=_BUFFER) as file:
             try:
                 yield path, file
-            except BaseException:
+            except BaseException as error:
                 # Closing waits for a write that a thread of a cancelled call still carries out.
                 with suppress(OSError):
                     file.close()
                 path.unlink(missing_ok=True)
+                if isinstance(error, OSError) and error.errno in _FULL:
+                    raise StorageFullError(f"the artifact store cannot take more: {error.strerror}") from error
                 raise
 
     def _settle(self, temporary: Path, digest: str) -> None:

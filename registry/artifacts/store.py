@@ -23,7 +23,11 @@ class ArtifactStore(Protocol):
     """Content-addressed objects and staged uploads. Safe to call from any thread or process."""
 
     def put(self, chunks: Iterable[bytes]) -> StoredObject:
-        """Write an object; whole and durable on return, absent after a crash. Writing it again is a no-op."""
+        """Write an object; whole and durable on return, absent after a crash. Writing it again is a no-op.
+
+        Raises:
+            StorageFullError: if there is no room for it; nothing is left behind.
+        """
 
     def path(self, digest: str) -> Path:
         """A local file that holds the object, its full digest verified when it reached this disk.
@@ -50,7 +54,7 @@ class ArtifactStore(Protocol):
         """Write an upload of at most `limit` bytes under a new name; answers (name, bytes).
 
         Raises:
-            UploadTooLargeError: past the limit; nothing is left behind.
+            UploadTooLargeError, StorageFullError: past the limit, or without room; nothing is left behind.
         """
 
     def staged(self, name: str) -> Path:

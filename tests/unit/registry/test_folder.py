@@ -119,6 +119,42 @@ def test_a_store_whose_own_folders_are_links_is_refused(tmp_path: Path) -> None:
         FolderStore(tmp_path / "artifacts")
 
 
+FULL = """
+import asyncio, resource, sys
+from pathlib import Path
+from registry.artifacts.folder import FolderStore
+from registry.errors import StorageFullError
+
+async def chunks():
+    for _ in range(50):
+        yield bytes(100_000)
+
+store = FolderStore(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    store.put(bytes(100_000) for _ in range(50))
+except StorageFullError:
+    print("put refused")
+try:
+    asyncio.run(store.stage(chunks(), 10_000_000))
+except StorageFullError:
+    print("upload refused")
+"""
+
+
+def test_a_disk_without_room_refuses_and_keeps_nothing(store: FolderStore, root: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", FULL, str(root)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert said.splitlines() == ["put refused", "upload refused"]
+    assert list((root / "staged").iterdir()) == []
+    assert list(store.objects()) == []
+
+
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path

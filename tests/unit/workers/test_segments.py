@@ -154,6 +154,11 @@ def test_many_threads_read_one_segment_at_once(tmp_path: Path) -> None:
     assert wrong == []
 
 
+def test_a_segment_names_the_runtimes_its_models_need(tmp_path: Path) -> None:
+    assert opened(tmp_path / "all", segment_bytes(models(12))).runtimes == {"lightgbm", "onnx", "sklearn"}
+    assert opened(tmp_path / "one", segment_bytes(models(1))).runtimes == {"lightgbm"}
+
+
 def test_a_large_model_lies_alone_in_its_bundle(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "artifacts")
     raw = os.urandom(5_000)
@@ -169,6 +174,7 @@ def test_a_large_model_lies_alone_in_its_bundle(tmp_path: Path) -> None:
     assert segment.entry(row) == large
     assert (segment.length(row), segment.frame(row)) == (0, b"")
     assert segment.read(row) == raw
+    assert segment.large == 1
     assert [len(segment.read(i)) for i in range(6) if i != row]
     store.delete(place.bundle)
     with pytest.raises(SegmentDamagedError):
