@@ -25,6 +25,7 @@ from registry.home import Home
 from workers.cache import ModelCache
 from workers.holdings import Holdings
 from workers.loading import Loader
+from workers.warmup import WarmUp
 from workers.worker import LocalWorker
 
 GATEWAY: Final = "gateway"
@@ -66,6 +67,7 @@ class Assembly:
         )
         self._executor = ThreadPoolExecutor(settings.sql_threads, thread_name_prefix="sql")
         self._worker = worker
+        self._warm_up = WarmUp(holdings, cache, loader)
         self._keeper = (
             LeaseKeeper(membership, member, ttl=settings.lease_seconds, stats=self._stats) if member else None
         )
@@ -89,6 +91,8 @@ class Assembly:
         if self._keeper is not None:
             self._keeper.start()
         self.context.watcher.start()
+        if self._settings.warm_up and self._keeper is not None:
+            self._warm_up.start()
 
     def drain(self) -> None:
         """Say that no new request should come here, and end the long polls."""
@@ -98,6 +102,7 @@ class Assembly:
 
     def stop(self) -> None:
         """Stop all threads and leave."""
+        self._warm_up.stop()
         self.context.watcher.stop()
         if self._keeper is not None:
             self._keeper.stop()
