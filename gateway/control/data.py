@@ -9,7 +9,7 @@ from gateway.control.bodies import Body, KeyValue
 from gateway.control.operation import GROUP, JSON, KEY_PROBLEMS, Answer, Operation, Parameter, Payload
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
-Level = Annotated[int | None, Field(ge=0, le=1000, description="deepest fallback allowed; 0: the exact key only")]
+Level = Annotated[int | None, Field(ge=0, description="deepest fallback allowed; 0: the exact key only")]
 Row = Annotated[list[Any], Field(description="cells in the order of the signature's inputs")]
 
 
@@ -99,7 +99,7 @@ _LEVEL: Final = Parameter(
     "max_fallback_level",
     "query",
     "deepest fallback allowed; for Arrow bodies, which have no member for it",
-    {"type": "integer", "minimum": 0, "maximum": 1000},
+    {"type": "integer", "minimum": 0, "maximum": 999_999_999},
 )
 _BINARY: Final = {"type": "string", "format": "binary"}
 

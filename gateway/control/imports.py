@@ -18,6 +18,7 @@ from registry.errors import ImportNotFoundError, Problem
 from registry.groups import get_group
 from registry.imports import create_import, get_import, list_imports, list_rejects
 from registry.records import Import, RuntimeName
+from workers.errors import ParquetInvalidError
 
 OnError = Literal["fail", "skip"]
 PARQUET: Final = "application/vnd.apache.parquet"
@@ -32,7 +33,10 @@ async def upload(context: Context, request: Request) -> Response:
         raise ParameterInvalidError("on_error is fail or skip", field="on_error")
     runtime = read_runtime(request)
     body = reading.upload(request, context.settings.bulk_upload_bytes)
-    staged, _ = await context.store.stage(body.chunks(), context.settings.bulk_upload_bytes)
+    staged, size = await context.store.stage(body.chunks(), context.settings.bulk_upload_bytes)
+    if not size:
+        await context.run(context.store.unstage, staged)
+        raise ParquetInvalidError("the body is empty; send a Parquet file")
     item = await context.run(_create, context, name, staged, body.digest, cast("OnError", on_error), runtime)
     return reply(import_json(item), 202, {"location": f"/v1/groups/{name}/imports/{item.number}"})
 
@@ -135,7 +139,7 @@ OPERATIONS: Final = (
         payload=Payload(
             "a Parquet file", media=(PARQUET, "application/octet-stream"), schema={"type": "string", "format": "binary"}
         ),
-        problems=("group_not_found", "upload_too_large", "body_too_large", "unsupported_media_type"),
+        problems=("group_not_found", "parquet_invalid", "upload_too_large", "body_too_large", "unsupported_media_type"),
     ),
     Operation(
         "GET",
