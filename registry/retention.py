@@ -99,9 +99,9 @@ def drop_versions(
     found = superseded(conn, group, keep, after=after, limit=limit)
     if found.sequences:
         sequences = {"group": group.id, "sequences": found.sequences}
-        conn.execute(queries.DROP_CHANGES, sequences | {"key_ids": sorted(found.key_ids)})
         conn.execute(queries.DROP_TAGS, sequences)
         conn.execute(queries.DROP_VERSIONS, sequences)
+        conn.execute(queries.DROP_CHANGES, {"group": group.id, "key_ids": sorted(found.key_ids)})
     return Dropped(len(found.sequences), found.after)
 
 

@@ -87,10 +87,31 @@ DROP_TAGS: Final = delete(version_tags).where(
     version_tags.c.sequence.in_(bindparam("sequences", expanding=True)),
 )
 
+_older: Final = release_changes.alias("older")
+
+# A change whose version is gone still ends the time of an older version that is not: then it stays, for the history.
 DROP_CHANGES: Final = delete(release_changes).where(
     release_changes.c.group_id == bindparam("group"),
     release_changes.c.key_id.in_(bindparam("key_ids", expanding=True)),
-    release_changes.c.sequence.in_(bindparam("sequences", expanding=True)),
+    ~select(model_versions.c.sequence)
+    .where(
+        model_versions.c.group_id == release_changes.c.group_id,
+        model_versions.c.sequence == release_changes.c.sequence,
+    )
+    .correlate(release_changes)
+    .exists(),
+    ~select(model_versions.c.sequence)
+    .join(
+        _older,
+        (_older.c.group_id == model_versions.c.group_id) & (_older.c.sequence == model_versions.c.sequence),
+    )
+    .where(
+        _older.c.group_id == release_changes.c.group_id,
+        _older.c.key_id == release_changes.c.key_id,
+        _older.c.release < release_changes.c.release,
+    )
+    .correlate(release_changes)
+    .exists(),
 )
 
 _LIVING: Final = select(groups.c.id).where(groups.c.name.is_not(None))

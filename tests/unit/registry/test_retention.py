@@ -33,7 +33,7 @@ def nightly(registry: Registry, nights: int, *, first: int = 0) -> None:
     """A new model of A every night, released and live; B has one model for ever."""
     for night in range(first, first + nights):
         registry.add(A, f"a{night}")
-        registry.flip(registry.release())
+        registry.flip(registry.release(), NOW + night)
 
 
 def drop(registry: Registry, **given) -> int:
@@ -142,6 +142,17 @@ def test_a_withdrawn_newest_version_stays_and_so_does_its_mark(registry):
     with registry.database.read() as conn:
         newest: Version = history(conn, "oj", registry.key(A))[0].version
     assert (newest.number, newest.withdrawn) == (12, True)
+
+
+def test_the_history_of_a_version_that_stays_does_not_swallow_the_time_of_those_that_went(registry):
+    nightly(registry, 13)
+    key = registry.key(A)
+    with registry.database.write() as conn:
+        put_hold(conn, "oj", key, action="pin", version=1, reason="", author="", until=None, now=NOW)
+        first = history(conn, "oj", key)[-1]
+    drop(registry)
+    with registry.database.read() as conn:
+        assert history(conn, "oj", key)[-1] == first
 
 
 def test_dropping_goes_on_step_by_step(registry):
