@@ -171,20 +171,14 @@ def newest_schema() -> str | None:
 
 @contextmanager
 def _lock(url: str) -> Iterator[None]:
-    """Hold `<database>.lock` beside a SQLite file; a server database locks its own schema table."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        yield
-        return
-    with Path(f"{parsed.database}.lock").open("a", encoding="ascii") as handle:
+    """Hold `<database>.lock` beside the file."""
+    with Path(f"{make_url(url).database}.lock").open("a", encoding="ascii") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 def open_engine(url: str, busy_seconds: float, *, durable: bool = True) -> Engine:
-    """An engine whose transactions follow the rules of this module."""
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url)
+    """An engine over a SQLite file whose transactions follow the rules of this module."""
     engine = create_engine(
         url,
         connect_args={"timeout": busy_seconds, "isolation_level": None, "check_same_thread": False},
@@ -233,7 +227,7 @@ def _said_as_busy() -> Iterator[None]:
     except PoolTimeoutError as error:
         raise DatabaseBusyError("all connections to the database are in use; try again") from error
     except OperationalError as error:
-        detail = _AWAY.get(_primary_code(error)) if isinstance(error.orig, sqlite3.Error) else "the database is away"
+        detail = _AWAY.get(_primary_code(error))
         if detail is None:
             raise
         raise DatabaseBusyError(detail) from error

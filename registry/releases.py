@@ -216,10 +216,11 @@ def _row(conn: Connection, group: Group, number: int) -> Row[Any]:
     return row
 
 
-def list_releases(conn: Connection, group: Group | str) -> list[Release]:
-    """All releases of a group, newest first."""
+def list_releases(conn: Connection, group: Group | str, limit: int | None = None) -> list[Release]:
+    """The releases of a group, newest first: all, or the `limit` newest."""
     group = find_group(conn, group)
-    return [read_release(row, group.name) for row in conn.execute(queries.RELEASES, {"group": group.id}).all()]
+    statement = queries.RELEASES if limit is None else queries.RELEASES.limit(limit)
+    return [read_release(row, group.name) for row in conn.execute(statement, {"group": group.id}).all()]
 
 
 def base_chain(conn: Connection, group: Group | str, number: int) -> list[Release]:

@@ -284,6 +284,7 @@ def test_releases_are_listed_newest_first_with_their_chain_of_bases(registry):
     registry.release(base=1)
     with registry.database.read() as conn:
         assert [release.number for release in list_releases(conn, "oj")] == [4, 3, 2, 1]
+        assert [release.number for release in list_releases(conn, "oj", limit=1)] == [4]
         assert [release.number for release in base_chain(conn, "oj", 3)] == [3, 2, 1]
         assert [release.number for release in base_chain(conn, "oj", 4)] == [4, 1]
         with pytest.raises(ReleaseNotFoundError):
