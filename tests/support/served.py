@@ -49,19 +49,21 @@ def start(home: Path, *, processes: int = 1, port: int = 0, settings: Mapping[st
     """Start serving a home and wait until it answers."""
     environment = os.environ | {f"MANYMODELS_{name.upper()}": str(value) for name, value in (settings or {}).items()}
     arguments = ["serve", "--home", str(home), "--port", str(port), "--processes", str(processes)]
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name("manymodels"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=(home.parent / f"{home.name}.log").open("ab"),
-        text=True,
-        env=environment,
-    )
+    log = home.parent / f"{home.name}.log"
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("manymodels"), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+        )
     assert process.stdout is not None
     for line in process.stdout:
         found = URL.search(line)
         if found:
             return Served(home, found.group(), process)
-    raise AssertionError(f"serve ended with {process.wait()}: {(home.parent / f'{home.name}.log').read_text()[-3000:]}")
+    raise AssertionError(f"serve ended with {process.wait()}: {log.read_text()[-3000:]}")
 
 
 @contextmanager
