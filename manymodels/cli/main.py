@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from manymodels.cli import demo, groups, models, predictions, releases, server
+from manymodels.cli import demo, groups, models, predictions, releases, server, sweeping
 from manymodels.cli.arguments import GLOBAL
 from manymodels.cli.entry import Commands
 from manymodels.cli.session import Session
@@ -42,6 +42,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "holds": releases.holds,
     "predict": predictions.predict,
     "lookup": predictions.lookup,
+    "gc": sweeping.gc,
 }
 app.add_typer(groups.app, name="group")
 for _name, _command in _COMMANDS.items():

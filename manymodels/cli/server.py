@@ -1,4 +1,4 @@
-"""Commands that need the server's libraries: `serve` a home, and `gc` over it; and `status` of a running server."""
+"""Commands around a running server: `serve` a home, and `status`."""
 
 from pathlib import Path
 from typing import Annotated, Any
