@@ -68,12 +68,12 @@ class OnnxModel:
             native = self._session.run(self._chosen, feed)
         except Exception as error:  # onnxruntime raises its own dozen types, all about these rows
             raise PredictionFailedError(f"onnxruntime refuses the rows: {error}"[:500]) from error
-        scores: Matrix = np.empty((len(features), self._projection.width))
-        if len(self._projection.targets):
-            self._fill_classes(scores, native)
-        else:
+        if not len(self._projection.targets):
             values = [_by_row(part, len(features)) for part in native]
-            self._projection.fill(scores, values=_checked(np.concatenate(values, axis=1), self._projection.width))
+            # Value outputs lie side by side in the signature's order, as chosen at load.
+            return _checked(values[0] if len(values) == 1 else np.concatenate(values, axis=1), self._projection.width)
+        scores: Matrix = np.empty((len(features), self._projection.width))
+        self._fill_classes(scores, native)
         return scores
 
     def predict_rows(self, sheet: Sheet, rows: Sequence[int]) -> None:
