@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
@@ -162,11 +161,6 @@ def alembic_config() -> Config:
     config.set_main_option("script_location", MIGRATIONS)
     config.set_main_option("path_separator", "os")
     return config
-
-
-def newest_schema() -> str | None:
-    """The revision identifier of the newest migration."""
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from registry.groups import find_group, lock_group
 from registry.keys import PartitionKey
 from registry.records import Group, Release, Version
 from registry.rows import dump_json, read_release, read_version
-from registry.withdrawal import chain_of, read_bases
+from registry.withdrawal import chain_of
 
 _STREAMED_ROWS: Final = 1000
 
@@ -231,5 +231,5 @@ def base_chain(conn: Connection, group: Group | str, number: int) -> list[Releas
     """
     group = find_group(conn, group)
     _row(conn, group, number)
-    chain = chain_of(read_bases(conn, group.id), number)
-    return [get_release(conn, group, member) for member in chain]
+    found = {release.number: release for release in list_releases(conn, group)}
+    return [found[member] for member in chain_of({n: release.base for n, release in found.items()}, number)]

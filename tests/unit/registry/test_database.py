@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from registry.database import Database, migrate, newest_schema, sqlite_url
+from registry.database import Database, migrate, sqlite_url
 from registry.errors import DatabaseBusyError, DatabaseTooNewError
 from registry.groups import list_groups
 from registry.revision import bump, read_revision
@@ -54,10 +54,6 @@ def test_a_database_of_a_later_version_is_refused(registry):
     with pytest.raises(DatabaseTooNewError) as caught:
         migrate(sqlite_url(registry.path))
     assert "9999" in caught.value.detail
-
-
-def test_the_newest_schema_is_known_without_a_database():
-    assert newest_schema() == "0001"
 
 
 def test_migrations_are_part_of_an_installed_package():
