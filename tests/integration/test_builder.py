@@ -1,19 +1,27 @@
 """A builder with real databases, files and models: what is asked for becomes whole, or leaves nothing behind."""
 
 import pickle
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from registry.deployments import get_deployments
+from registry.deployments import flip, get_deployments
 from registry.errors import VersionNotFoundError
 from registry.imports import get_import, list_rejects
 from registry.keys import PartitionKey
 from registry.manifest import read_manifest
-from registry.releases import get_release, list_releases
+from registry.records import Deployment
+from registry.releases import begin_release, get_release, list_releases
+from registry.tasks import claim
 from registry.versions import count_heads, get_version, newest
 from tests.support import models
 from tests.support.builders import GROUP, REAL, SCHEMA, BuilderHome
+from workers.builder.context import Bench, ClaimLostError
+from workers.builder.registering import register
+from workers.builder.release_build import build_release
+from workers.builder.service import BuilderService
 from workers.segments.reader import Segment
 
 
@@ -175,7 +183,9 @@ def test_a_pickle_under_another_name_a_truncated_model_and_wrong_examples_are_re
     asked = {
         real.ask_to_register("store=1/brand=a", pickle.dumps({"x": 1}), "onnx"): "artifact_invalid",
         real.ask_to_register("store=1/brand=a", onnx.data[: len(onnx.data) // 2], "onnx"): "artifact_invalid",
-        real.ask_to_register("store=1/brand=a", lightgbm.data[: lightgbm.data.index(b"end of trees") - 10], "lightgbm"): "artifact_invalid",
+        real.ask_to_register(
+            "store=1/brand=a", lightgbm.data[: lightgbm.data.index(b"end of trees") - 10], "lightgbm"
+        ): "artifact_invalid",
         real.ask_to_register(
             "store=1/brand=a",
             lightgbm.data,
@@ -345,6 +355,70 @@ def test_an_import_survives_the_death_of_its_builder_anywhere(home, failpoint):
     with home.database.read() as conn:
         assert len(list_releases(conn, GROUP)) == 1
         assert conn.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+
+
+def test_a_builder_stops_at_sigterm_and_the_next_one_goes_on(home):
+    number = home.ask_to_import(_fleet(400, b"slow"))
+    process = home.start_builder()
+    home.until(lambda: _import(home, number).rows > 0)
+    assert (Path("/proc") / str(process.pid) / "comm").read_text() == "mm-builder\n"
+    process.terminate()
+    assert process.wait(60) == 0
+    assert _import(home, number).state == "proving"
+    assert home.membership.members() == ()
+    with home.database.write() as conn:  # the rest need not be slow to be proved
+        conn.exec_driver_sql("UPDATE imports SET rows = 398")
+    home.build()
+    assert _import(home, number).state == "done"
+
+
+def test_a_builder_ends_when_its_parent_is_gone(home):
+    parent = home.start_builder(under_a_parent=True)
+    home.until(home.membership.members)
+    parent.kill()
+    home.until(lambda: not home.membership.members())
+
+
+def test_another_builder_takes_over_what_a_dead_one_held_and_the_dead_one_can_finish_nothing(home):
+    number = home.ask_to_register("store=2/brand=a", b"sum")
+    with home.database.write() as conn:
+        held = claim(conn, "dead", (), ("prove",), 1.0)
+        claim(conn, "another", (), ("prove",), 2.0)
+    bench = Bench.of(home.context.settings, threading.Event())
+    with pytest.raises(ClaimLostError):
+        register(home.context, bench, held)
+    bench.close()
+    assert _head(home, "store=2/brand=a") is None
+    home.build()
+    assert home.task(number).result["version"] == 1
+
+
+def test_a_task_that_ended_many_builders_is_given_up(home):
+    number = home.ask_to_register("store=2/brand=a", b"sum")
+    with home.database.write() as conn:
+        conn.exec_driver_sql("UPDATE tasks SET fence = 10")
+    home.build()
+    assert home.task(number).result["code"] == "builder_failed"
+    assert home.staged() == []
+
+
+def test_an_auto_release_whose_base_was_replaced_names_its_versions_again_on_the_new_one(home):
+    home.ask_to_register("store=1/brand=a", b"sum")
+    home.build()
+    home.ask_to_register("store=2/brand=a", b"sum")
+    bench = Bench.of(home.context.settings, threading.Event())
+    service = BuilderService(home.context)
+    assert service.step(("prove",), bench)
+    assert service.step(("release",), bench)  # release 2 is numbered, on top of 1
+    bench.close()
+    with home.database.write() as conn:
+        other = begin_release(conn, GROUP, base=1, named=[], gates={}, now=2.0)
+    build_release(home.database, home.store, GROUP, other.number)
+    with home.database.write() as conn:
+        flip(conn, GROUP, {"blue": Deployment("blue", other.number, 100)}, if_match=None, author="", now=3.0)
+    home.build()
+    assert _live(home) == 4
+    assert set(_contents(home, 4)) == {"store=1/brand=a", "store=2/brand=a"}
 
 
 @pytest.mark.parametrize("failpoint", ["register.refused", "import.refused"])

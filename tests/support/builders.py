@@ -4,7 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,19 @@ TOYS = BuilderSettings(
 )
 REAL = BuilderSettings(lease_seconds=0.6)
 
+# Works at most a minute: the tests' own limit must never be what ends it.
+_SCRIPT = """
+import sys, threading
+from pathlib import Path
+from tests.support.builders import TOYS
+from workers.builder.main import run_builder
+
+alarm = threading.Timer(60, lambda: __import__("os")._exit(3))
+alarm.daemon = True
+alarm.start()
+run_builder(Path(sys.argv[1]), settings=TOYS)
+"""
+
 
 class BuilderHome:
     """A migrated home with one group; `close` closes its connections."""
@@ -55,12 +69,16 @@ class BuilderHome:
         self.database = Database(self.home.registry_url)
         self.membership = SqlMembership(self.home.leases_url, ttl=settings.lease_seconds)
         self.store = FolderStore(self.home.artifacts)
+        self._processes: list[subprocess.Popen[bytes]] = []
         self.context = BuilderContext(self.database, self.store, self.membership, settings)
         with self.database.write() as conn:
             read = Signature.from_json(signature, SCHEMA.fields)
             create_group(conn, GROUP, SCHEMA, read, auto_release=True, now=NOW)
 
     def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
         self.membership.close()
         self.database.close()
 
@@ -99,21 +117,28 @@ class BuilderHome:
 
     def build_until_killed_at(self, failpoint: str) -> int:
         """Run a builder process that dies at a failpoint; its exit status."""
-        script = (
-            "import os, sys, threading\n"
-            "from pathlib import Path\n"
-            "from tests.support.builders import TOYS\n"
-            "from workers.builder.main import run_builder\n"
-            "stop = threading.Event()\n"
-            "threading.Timer(60, stop.set).start()\n"
-            "run_builder(Path(sys.argv[1]), stop, TOYS)\n"
-        )
-        return subprocess.run(
-            [sys.executable, "-c", script, str(self.home.root)],
-            env=os.environ | {VARIABLE: failpoint},
-            check=False,
-            timeout=90,
-        ).returncode
+        process = self._start([sys.executable, "-c", _SCRIPT, str(self.home.root)], {VARIABLE: failpoint})
+        return process.wait(120)
+
+    def start_builder(self, *, under_a_parent: bool = False) -> subprocess.Popen[bytes]:
+        """Run a builder process; `under_a_parent` answers another process, which started it and waits."""
+        command = [sys.executable, "-c", _SCRIPT, str(self.home.root)]
+        if under_a_parent:
+            command = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", *command]
+        return self._start(command, {})
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join(entry or os.curdir for entry in sys.path)
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path} | dict(environment))
+        self._processes.append(process)
+        return process
+
+    def until(self, happened: Callable[[], object], seconds: float = 60.0) -> None:
+        """Wait until another process has done something."""
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.02)
 
     def objects(self) -> set[str]:
         return {item.digest for item in self.store.objects()}

@@ -83,7 +83,8 @@ def runtime(name: str) -> ToyRuntime:
 
 
 def prepare() -> None:
-    """Toys need no warming."""
+    """Toys need no warming, but what proves them does."""
+    import workers.builder.proving  # noqa: F401 - imported for its effect
 
 
 def environment(context: bytes, payload: bytes) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from typing import Final
 from workers.builder.child import END, READY
 
 START_SECONDS: Final = 120.0
+MOST_JOBS: Final = 500  # then a child is retired: what libraries leak must not add up to a refusal of good models
 
 _COMMAND: Final = (sys.executable, "-P", "-m", "workers.builder.child")
 
@@ -42,7 +43,7 @@ class ChildDiedError(Exception):
 
 
 class Child:
-    """One child process. For one thread at a time; `stop` may be called from any."""
+    """One child process, for one thread at a time. `jobs` counts those it was given."""
 
     def __init__(self, prepare: str, memory_bytes: int, niceness: int) -> None:
         ours, theirs = socket.socketpair()
@@ -56,6 +57,7 @@ class Child:
             )
         os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
         self._connection = Connection(ours.detach())
+        self.jobs = 0
         self._ready = False
 
     @property
@@ -69,6 +71,7 @@ class Child:
         Raises:
             ChildDiedError: if the process ends or an answer is late; the child is of no more use then.
         """
+        self.jobs += 1
         if not self._ready:
             if self._receive(START_SECONDS) != READY:
                 raise ChildDiedError("the child did not start", hung=False)
@@ -82,7 +85,7 @@ class Child:
             yield answer
 
     def stop(self) -> None:
-        """Kill the process and take its remains."""
+        """Kill the process and take its remains; stopping twice is fine."""
         self._process.kill()
         self._process.wait()
         self._connection.close()
@@ -143,8 +146,12 @@ class ChildPool:
             try:
                 yield from child.run(name, context, payload, self._deadline)
                 whole = True
+            except ChildDiedError:
+                child.stop()
+                self._give_back(self._start())  # warm by the time it is needed
+                raise
             finally:
-                if whole:
+                if whole and child.jobs < MOST_JOBS:
                     self._give_back(child)
                 else:
                     child.stop()
@@ -165,13 +172,17 @@ class ChildPool:
     def _take(self) -> Child:
         with self._lock:
             child = self._idle.pop() if self._idle else None
-            if self._starter is None:
-                self._starter = ThreadPoolExecutor(1, "child-starter")
-            starter = self._starter
         if child is not None and child.alive:
             return child
         if child is not None:
             child.stop()
+        return self._start()
+
+    def _start(self) -> Child:
+        with self._lock:
+            if self._starter is None:
+                self._starter = ThreadPoolExecutor(1, "child-starter")
+            starter = self._starter
         return starter.submit(Child, self._prepare, self._memory_bytes, self._niceness).result()
 
     def _give_back(self, child: Child) -> None:

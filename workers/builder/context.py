@@ -97,8 +97,13 @@ class Bench:
 
     def close(self) -> None:
         """End all children."""
-        for pool in (self.interactive, self.bulk, self.reader):
-            pool.close()
+        self.interactive.close()
+        self.close_bulk()
+
+    def close_bulk(self) -> None:
+        """End the children of imports; the next import starts new ones."""
+        self.bulk.close()
+        self.reader.close()
 
 
 class ClaimLostError(Exception):

@@ -7,6 +7,7 @@ that was killed leaves no builder behind.
 import argparse
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -42,7 +43,7 @@ def run_builder(home: Path, stop: threading.Event | None = None, settings: Build
     worker = threading.Thread(target=service.run, args=(stop,), name="builder")
     try:
         worker.start()
-        _await_end(worker, stop, os.getppid())
+        _await_end(worker, stop, _parent())
     finally:
         membership.close()
         database.close()
@@ -54,6 +55,12 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="the home folder")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     run_builder(parser.parse_args().home)
+
+
+def _parent() -> int:
+    """The process to end with, even if it is gone already where that can be known."""
+    parent = multiprocessing.parent_process()
+    return os.getppid() if parent is None or parent.pid is None else parent.pid
 
 
 def _await_end(worker: threading.Thread, stop: threading.Event, parent: int) -> None:

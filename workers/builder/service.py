@@ -20,7 +20,7 @@ from discovery.snapshot import Member
 from registry.errors import DatabaseBusyError, Problem
 from registry.failpoints import failpoint
 from registry.records import Task, TaskKind
-from registry.tasks import claim, claimable
+from registry.tasks import claim, claimable, prune
 from workers.builder import importing, registering, releasing
 from workers.builder.context import AbandonedError, Bench, BuilderContext, ClaimLostError, problem_json
 from workers.errors import BuilderFailedError
@@ -31,6 +31,8 @@ FAILPOINTS: Final = ("task.claimed",)
 KINDS: Final[tuple[TaskKind, ...]] = get_args(TaskKind)
 ALIVE_SECONDS: Final = 0.25  # how long a look at the members is good for
 BUSY_SECONDS: Final = 0.5  # rest before a database that is away is asked again
+IDLE_SECONDS: Final = 60.0  # without an import, then the children of imports end
+KEEP_TASKS_SECONDS: Final = 7 * 86_400.0  # how long the outcome of a task can be asked for
 MOST_CLAIMS: Final = 10  # a task that ended so many builders is not given to another
 
 _WORK: Final[Mapping[TaskKind, Callable[[BuilderContext, Bench, Task], None]]] = {
@@ -122,6 +124,8 @@ class BuilderService:
         bench = Bench.of(settings, stop)
         keeper.start()
         try:
+            with self._context.database.write() as conn:
+                prune(conn, self._context.clock() - KEEP_TASKS_SECONDS)
             yield bench
         finally:
             bench.close()
@@ -136,14 +140,21 @@ class BuilderService:
                 bench.stop.wait(BUSY_SECONDS)
                 continue
             if not worked:
-                self._rest(kind, bench.stop)
+                self._rest(kind, bench)
 
-    def _rest(self, kind: TaskKind, stop: threading.Event) -> None:
+    def _rest(self, kind: TaskKind, bench: Bench) -> None:
         """Wait until there is work of this kind, or no more is wanted."""
         with self._turn:
             self._resting.add(kind)
-            self._turn.wait_for(lambda: kind not in self._resting or stop.is_set())
+        if not self._await_turn(kind, bench.stop, IDLE_SECONDS if kind == "import" else None):
+            bench.close_bulk()  # their memory is better used by serving
+            self._await_turn(kind, bench.stop, None)
+        with self._turn:
             self._resting.discard(kind)
+
+    def _await_turn(self, kind: TaskKind, stop: threading.Event, seconds: float | None) -> bool:
+        with self._turn:
+            return self._turn.wait_for(lambda: kind not in self._resting or stop.is_set(), seconds)
 
     def _watch(self, stop: threading.Event) -> None:
         """Look for work on behalf of all lanes that rest: one short read a poll, however many lanes there are."""

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.toy_runtimes import PREPARE
-from workers.builder.children import ChildDiedError, ChildPool
+from workers.builder.children import MOST_JOBS, ChildDiedError, ChildPool
 
 JOB = "tests.support.toy_runtimes:process_id"
 
 
 @pytest.fixture
 def pool():
-    pool = ChildPool(1, prepare=PREPARE, deadline=20.0, memory_bytes=1 << 30)
+    pool = ChildPool(1, prepare=PREPARE, deadline=60.0, memory_bytes=1 << 30)
     yield pool
     pool.close()
 
@@ -103,3 +103,11 @@ def test_children_die_with_the_builder_at_work_or_idle(payload):
     )
     assert done.returncode == -signal.SIGKILL
     assert _gone(int(done.stdout))
+
+
+def test_a_child_that_did_many_jobs_is_retired(pool):
+    first = _child_of(pool)
+    for _ in range(MOST_JOBS - 1):
+        assert _child_of(pool) == first
+    assert _child_of(pool) != first
+    assert _gone(first)

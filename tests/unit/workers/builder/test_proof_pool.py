@@ -21,7 +21,7 @@ CONTEXT = ProofContext(SCHEMA, SIGNATURE, artifact_bytes=100, runtime="sklearn",
 
 @pytest.fixture(scope="module")
 def pool():
-    pool = ProofPool(1, 1.0, 1 << 30, prepare=PREPARE)
+    pool = ProofPool(1, 3.0, 1 << 30, prepare=PREPARE)
     pool.warm()
     yield pool
     pool.close()
@@ -53,7 +53,7 @@ def test_the_heap_of_a_model_is_measured(pool):
     [
         (b"crash", "crashed the process that proved it: ended by signal 11"),
         (b"abort", "ended by signal 6"),
-        (b"hang", "took too long: no answer within 1 seconds"),
+        (b"hang", "took too long: no answer within 3 seconds"),
         (b"eat", "more memory"),
         (b"break", "ZeroDivisionError: a library broke"),
         (b"infinite", "infinity"),
