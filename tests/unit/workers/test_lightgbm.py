@@ -220,3 +220,59 @@ def test_memory_goes_with_the_last_reference():
     for _ in range(300):
         LIGHTGBM.load(data, binding)
     assert resident() - before < 8 << 20
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.7},
+        {"boosting": "dart"},
+        {"linear_tree": True},
+        {"objective": "poisson"},
+        {"objective": "quantile", "alpha": 0.9},
+        {"objective": "cross_entropy"},
+        {"min_data_in_leaf": 500},
+        {"zero_as_missing": True},
+    ],
+    ids=lambda params: next(iter(params.values())),
+)
+def test_every_kind_of_booster_equals_native_to_the_last_bit(params):
+    import lightgbm as lgb
+
+    table = models.frame()
+    answers = models.target(table)
+    answers = (answers - answers.min()) / (answers.max() - answers.min())
+    given = models.LIGHTGBM_PARAMS | {"objective": "regression"} | params
+    booster = lgb.train(given, lgb.Dataset(table, answers), num_boost_round=6)
+    features = rows()
+    features.matrix[::7, 0] = 0.0
+    model = LIGHTGBM.load(booster.model_to_string().encode(), Binding(signature()))
+    assert_every_way(model, features, booster.predict(features.matrix).reshape(-1, 1))
+
+
+def test_a_model_stopped_early_answers_from_its_best_iteration():
+    import lightgbm as lgb
+
+    table = models.frame()
+    train = lgb.Dataset(table, models.target(table))
+    valid = train.create_valid(models.frame(seed=1), models.target(models.frame(seed=1)))
+    stop = lgb.early_stopping(2, verbose=False)
+    booster = lgb.train(models.LIGHTGBM_PARAMS, train, num_boost_round=300, valid_sets=[valid], callbacks=[stop])
+    assert 0 < booster.best_iteration < 300
+    features = rows()
+    model = LIGHTGBM.load(booster.model_to_string().encode(), Binding(signature()))
+    assert_every_way(model, features, booster.predict(features.matrix).reshape(-1, 1))
+
+
+def test_fitted_scikit_learn_estimators_of_lightgbm_equal_their_own_probabilities():
+    import lightgbm as lgb
+
+    table = models.frame()
+    labels = models.labels(table, ("lo", "mid", "hi"))
+    native = lgb.LGBMClassifier(n_estimators=5, verbosity=-1, num_threads=1).fit(table, labels)
+    outputs = [{"name": "p", "kind": "probabilities", "classes": ["lo", "mid", "hi"]}]
+    classes = tuple(native.classes_.tolist())
+    model = LIGHTGBM.load(native.booster_.model_to_string().encode(), Binding(signature(outputs=outputs), classes))
+    asked = models.frame(30, seed=8)
+    expected = native.predict_proba(asked)[:, [classes.index(name) for name in ("lo", "mid", "hi")]]
+    assert_every_way(model, Features(asked.to_numpy().copy()), expected)
