@@ -17,7 +17,6 @@ from manymodels.foreign import is_frame, is_table
 from manymodels.frames import ARROW, arrow_stream, has_arrow, json_columns, table_columns
 from manymodels.models import ModelCalls
 from manymodels.records import Group
-from manymodels.releases import ReleaseCalls
 from manymodels.results import BulkResult, Lookup, Prediction
 from manymodels.state import Status
 from manymodels.transport import Transport
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 
 
-class Client(ModelCalls, ReleaseCalls):
+class Client(ModelCalls):
     """Talks to one manymodels server. Safe to share between threads; close it, or use it as a context manager.
 
     Args:

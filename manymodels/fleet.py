@@ -22,12 +22,19 @@ SHOWN_REJECTS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an import of one or more files is: file `index` (from 0) of `files`, and its import's record."""
+    """How far an import of one or more files is.
+
+    Attributes:
+        path: the file; `index` (from 0) of `files`.
+        record: of its import.
+        releasing: whether it is imported, and the release of what it brought is being built.
+    """
 
     path: Path
     index: int
     files: int
     record: "Import"
+    releasing: bool = False
 
 
 def parquet_files(source: Path) -> list[Path]:
@@ -60,23 +67,38 @@ def import_files(
     progress: Callable[[Progress], None] | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator["Import"]:
-    """Import file after file; yields each import's last record.
+    """Import file after file; yields each import's last record, when the release it led to (if any) is built.
 
     Raises:
         ImportFailedError: at the first file of which nothing was published; files before it stay imported.
+        ReleaseRefusedError: if the release could not be built.
         SourceNotFoundError: if there is nothing to import.
     """
     files = parquet_files(source)
     for index, path in enumerate(files):
+        tell = _teller(progress, path, index, len(files))
         with path.open("rb") as file:
             started = client.start_import(group, file, runtime=runtime, on_error=on_error)
         record = started
         for record in _watched(client, group, started, pause):
-            if progress is not None:
-                progress(Progress(path, index, len(files), record))
+            tell(record, False)
         if record.state == "failed":
             raise failure(client, group, path, record)
+        if record.release is not None:
+            tell(record, True)
+            client.built_release(group, record.release, pause=pause)
+            tell(record, False)
         yield record
+
+
+def _teller(
+    progress: Callable[[Progress], None] | None, path: Path, index: int, files: int
+) -> Callable[["Import", bool], None]:
+    def tell(record: "Import", releasing: bool) -> None:
+        if progress is not None:
+            progress(Progress(path, index, files, record, releasing))
+
+    return tell
 
 
 def _watched(client: "ModelCalls", group: str, record: "Import", pause: Callable[[float], None]) -> Iterator["Import"]:

@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from manymodels.calls import Calls
 from manymodels.fitted import fitted, meta
 from manymodels.fleet import Progress, import_files
 from manymodels.records import Import, ModelVersion, Registered, Reject
+from manymodels.releases import ReleaseCalls
 from manymodels.wire import Key, from_answer, group_path, header_json, key_pairs, query
 
 PARQUET: Final = "application/vnd.apache.parquet"
 
 
-class ModelCalls(Calls):
+class ModelCalls(ReleaseCalls):
     """Models of a group and their imports."""
 
     def register(
@@ -88,6 +88,8 @@ class ModelCalls(Calls):
     ) -> list[Import]:
         """Import the models of a Parquet file, or of all Parquet files below a folder, and wait for the end.
 
+        With auto release on, that includes the release of what came; it goes live by itself only if nothing is live.
+
         A file has one row a model: key columns as text (null makes a partial key), `model` bytes, and optionally
         `runtime`, `tags`, `metrics`, `provenance`. Calling again with the same files resumes what was interrupted.
 
@@ -101,6 +103,7 @@ class ModelCalls(Calls):
 
         Raises:
             ImportFailedError: naming the first rejected rows.
+            ReleaseRefusedError: if the release of what came could not be built.
         """
         return list(
             import_files(self, group, Path(source), runtime=runtime, on_error=on_error, progress=progress, pause=pause)

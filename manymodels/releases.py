@@ -46,7 +46,7 @@ class ReleaseCalls(Calls):
         if gates:
             body["gates"] = dict(gates)
         release = Release.from_json(self._send("POST", group_path(group, "releases"), body))
-        return self._built(group, release, pause) if wait else release
+        return self.built_release(group, release.number, pause=pause) if wait else release
 
     def releases(self, group: str) -> list[Release]:
         """All releases of a group, newest first."""
@@ -55,6 +55,20 @@ class ReleaseCalls(Calls):
     def release_record(self, group: str, number: int) -> Release:
         """One release as it stands."""
         return Release.from_json(self._get(group_path(group, "releases", number)))
+
+    def built_release(self, group: str, number: int, *, pause: Callable[[float], None] = time.sleep) -> Release:
+        """One release, once it is built.
+
+        Raises:
+            ReleaseRefusedError: if it is blocked or failed.
+        """
+        wait = 0.01
+        while (release := self.release_record(group, number)).state == "building":
+            pause(wait)
+            wait = min(wait * 1.5, 0.5)
+        if release.state in ("blocked", "failed"):
+            raise ReleaseRefusedError(_why(group, release), release)
+        return release
 
     def deployments(self, group: str) -> Deployments:
         """What is live, and the etag of it."""
@@ -139,16 +153,6 @@ class ReleaseCalls(Calls):
             if release.state == "ready":
                 return release.number
         raise NothingReadyError(f"no release of {group!r} is ready: build one with release")
-
-    def _built(self, group: str, release: Release, pause: Callable[[float], None]) -> Release:
-        wait = 0.01
-        while release.state == "building":
-            pause(wait)
-            wait = min(wait * 1.5, 0.5)
-            release = self.release_record(group, release.number)
-        if release.state in ("blocked", "failed"):
-            raise ReleaseRefusedError(_why(group, release), release)
-        return release
 
 
 def _why(group: str, release: Release) -> str:

@@ -150,7 +150,7 @@ def import_progress(session: Session) -> Iterator[Callable[[Progress], None]]:
         if progress.index not in tasks:
             tasks[progress.index] = bars.add_task("", total=None)
         record = progress.record
-        doing = {"queued": "waiting", "proving": "proving", "publishing": "publishing"}.get(record.state, record.state)
+        doing = "releasing" if progress.releasing else "waiting" if record.state == "queued" else record.state
         name = (
             progress.path.name
             if progress.files == 1

@@ -201,8 +201,9 @@ def test_deleting_a_group_asks_for_its_name():
 def test_import_tells_the_counts_of_each_file(tmp_path):
     file = tmp_path / "fleet.parquet"
     file.write_bytes(b"PAR1")
+    unreleased = {**IMPORT, "release": None}
     result, asked = answered(
-        Reply(202, IMPORT), "import", "g", str(file), "--on-error", "skip", "--runtime", "lightgbm"
+        Reply(202, unreleased), "import", "g", str(file), "--on-error", "skip", "--runtime", "lightgbm"
     )
     assert asked[0].path == "/v1/groups/g/models/bulk?on_error=skip"
     assert asked[0].headers["x-model-runtime"] == "lightgbm"

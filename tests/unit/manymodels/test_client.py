@@ -220,14 +220,40 @@ def test_a_folder_is_imported_file_by_file_and_each_is_watched_to_its_end(tmp_pa
         (tmp_path / name).write_bytes(name.encode())
     states = iter(["proving", "publishing", "done"] * 2)
     seen = []
-    with serving(lambda asked: Reply(202, {**IMPORT, "state": next(states)})) as server, Client(server.url) as client:
-        records = client.import_fleet("g", tmp_path, on_error="skip", progress=lambda p: seen.append((p.path.name, p.index, p.files, p.record.state)), pause=no_pause)  # fmt: skip
+
+    def script(asked):
+        if "/releases/" in asked.path:
+            return Reply(body=RELEASE)
+        return Reply(202, {**IMPORT, "state": next(states)})
+
+    def progress(step):
+        seen.append((step.path.name, step.index, step.files, step.record.state, step.releasing))
+
+    with serving(script) as server, Client(server.url) as client:
+        records = client.import_fleet("g", tmp_path, on_error="skip", progress=progress, pause=no_pause)
     sent = [asked for asked in server.asked if asked.method == "POST"]
     assert [asked.body for asked in sent] == [b"a.parquet", b"b.parquet"]
     assert sent[0].path == "/v1/groups/g/models/bulk?on_error=skip"
     assert sent[0].headers["content-type"] == "application/vnd.apache.parquet"
     assert [record.number for record in records] == [7, 7]
-    assert seen[:3] == [("a.parquet", 0, 2, "proving"), ("a.parquet", 0, 2, "publishing"), ("a.parquet", 0, 2, "done")]
+    assert [step[3:] for step in seen[:5]] == [
+        ("proving", False), ("publishing", False), ("done", False), ("done", True), ("done", False),
+    ]  # fmt: skip
+    assert {step[:3] for step in seen} == {("a.parquet", 0, 2), ("b.parquet", 1, 2)}
+
+
+def test_an_import_ends_when_its_release_is_built(tmp_path):
+    file = tmp_path / "fleet.parquet"
+    file.write_bytes(b"x")
+    states = iter(["building", "building", "failed"])
+
+    def script(asked):
+        return Reply(body={**RELEASE, "state": next(states)} if "/releases/" in asked.path else IMPORT)
+
+    with serving(script) as server, Client(server.url) as client:
+        with pytest.raises(ReleaseRefusedError, match="could not be built"):
+            client.import_fleet("g", file, pause=no_pause)
+        assert server.asked[-1].path == "/v1/groups/g/releases/1"
 
 
 def test_a_failed_import_names_its_first_rejected_rows(tmp_path):
@@ -255,11 +281,11 @@ def test_nothing_to_import_is_told_before_anything_is_sent(tmp_path):
 
 
 def test_release_waits_until_it_is_built():
-    states = iter(["building", "building", "ready"])
+    states = iter(["building", "building", "building", "ready"])
     with serving(lambda asked: Reply(202, {**RELEASE, "state": next(states)})) as server, Client(server.url) as client:
         release = client.release("g", base=3, set=[(KEY, 2)], gates={"max_lost": 0}, pause=no_pause)
     assert server.asked[0].json == {"base": 3, "set": [{"key": KEY, "version": 2}], "gates": {"max_lost": 0}}
-    assert [asked.path for asked in server.asked[1:]] == ["/v1/groups/g/releases/4"] * 2
+    assert [asked.path for asked in server.asked[1:]] == ["/v1/groups/g/releases/4"] * 3
     assert release.state == "ready"
 
 
