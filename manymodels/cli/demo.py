@@ -17,10 +17,10 @@ import typer
 
 from manymodels.cli.models import import_progress
 from manymodels.cli.output import console, print_json, table
-from manymodels.cli.served import Served, serving
+from manymodels.cli.served import serving
 from manymodels.cli.session import Session, needing_server, session_of
 from manymodels.client import Client
-from manymodels.errors import ManymodelsError, NotFoundError, UnreachableError
+from manymodels.errors import ManymodelsError, NotFoundError
 
 if TYPE_CHECKING:
     from manymodels.demo.agreement import Agreement
@@ -44,12 +44,12 @@ def demo(
 ) -> None:
     """Train, import, release and serve three fleets on a made-up retail history, then say what to try."""
     session = session_of(context)
-    with needing_server("demo"):
+    with needing_server("demo", "server,demo"):
         from manymodels.demo.history import Shelf
     shelf = Shelf(stores=stores)
     with _home(session.home) as home, _ending_on_sigterm(), serving(home, _port(port, once=once)) as served:
         started = time.monotonic()
-        url = _url(served)
+        url = served.url()
         fleets = _train(session, shelf)
         with Client(url) as client:
             _bring_in(session, client, home, fleets)
@@ -67,18 +67,10 @@ def _port(port: int | None, *, once: bool) -> int:
     return port if port is not None else 0 if once else 8080
 
 
-def _url(served: Served) -> str:
-    try:
-        return served.url()
-    except UnreachableError as error:
-        if "--port" in str(error):
-            raise UnreachableError(f"{error} (manymodels demo --port 8081)") from error
-        raise
-
-
 def _train(session: Session, shelf: "Shelf") -> Fleets:
-    from manymodels.demo.history import make_history
-    from manymodels.demo.training import KINDS, fleet_size, train_fleet
+    with needing_server("demo", "server,demo"):
+        from manymodels.demo.history import make_history
+        from manymodels.demo.training import KINDS, fleet_size, train_fleet
 
     history = make_history(shelf)
     session.say(f"a history of {len(history):,} weekly sales, {history['units'].sum():,.0f} units sold")

@@ -10,9 +10,13 @@ from typing import IO, Final
 
 import orjson
 
-from manymodels.errors import UnreachableError
+from manymodels.errors import ManymodelsError
 
 STOP_SECONDS: Final = 20.0
+
+
+class StartError(ManymodelsError):
+    """The server ended before it answered; the text has its own last words."""
 
 
 class Served:
@@ -26,13 +30,13 @@ class Served:
         """The address, once it answers there; waits for it.
 
         Raises:
-            UnreachableError: with the server's own words, if it ends instead.
+            StartError: if it ends instead.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            raise UnreachableError(f"the server did not start: {self._last_words()}")
+            raise StartError(f"the server did not start: {self._last_words()}")
         return str(orjson.loads(line)["url"])
 
     def wait(self) -> int:

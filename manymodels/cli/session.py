@@ -107,8 +107,8 @@ def existing_home(session: Session) -> Path:
 
 
 @contextmanager
-def needing_server(what: str) -> Iterator[None]:
-    """Around imports of the server's packages, whose libraries the light install lacks.
+def needing_server(what: str, extras: str = "server") -> Iterator[None]:
+    """Around imports of packages whose libraries the light install lacks.
 
     Raises:
         LibraryMissingError: saying what to install.
@@ -117,5 +117,5 @@ def needing_server(what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise LibraryMissingError(
-            f"{what} needs {error.name}, which is not installed: pip install 'manymodels[server]'"
+            f"{what} needs {error.name}, which is not installed: pip install 'manymodels[{extras}]'"
         ) from error

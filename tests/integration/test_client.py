@@ -148,11 +148,11 @@ def test_a_folder_is_imported_released_and_answers_in_every_form(client, group, 
     pq.write_table(table.slice(0, 6), tmp_path / "part-0.parquet")
     pq.write_table(table.slice(6), tmp_path / "part-1.parquet")
     seen = []
-    records = client.import_fleet(group, tmp_path, progress=lambda step: seen.append(step.record.state))
+    records = client.import_fleet(group, tmp_path, progress=seen.append)
     release = client.release(group, gates={"max_lost": 0})
     done = client.promote(group)
     assert [record.registered for record in records] == [6, 6]
-    assert seen.count("done") == 2
+    assert {step.path.name for step in seen if step.record.state == "done"} == {"part-0.parquet", "part-1.parquet"}
     assert (release.models, done.live) == (12, release.number)
     asked = pd.DataFrame({"store": ["0", "7", "99", "99"], "brand": ["x", "x", "x", "new"], "price": 1.5, "feat": 2.0})
     for result in (
@@ -240,6 +240,7 @@ def test_a_conditional_promotion_is_refused_when_somebody_was_faster(client, gro
 def test_status_lookup_and_group_tell_what_is_live(client, group, tmp_path):
     pq.write_table(fleet(3), tmp_path / "fleet.parquet")
     client.import_fleet(group, tmp_path)
+    client.promote(group)
     client.hold(group, {"store": 1, "brand": "x"}, "freeze", reason="r", author="a")
     state = next(each for each in client.status().groups if each.name == group)
     found = client.lookup(group, {"store": 1, "brand": "x"})
