@@ -45,7 +45,7 @@ def _groups(context: Context, snapshot: Snapshot) -> list[GroupStatusJson]:
 def _group(conn: Connection, group: Group, snapshot: Snapshot, now: float) -> GroupStatusJson:
     live = live_release(conn, group, now)
     report = get_release(conn, group, live["release"]).report if live is not None else {}
-    releases = list_releases(conn, group)
+    releases = list_releases(conn, group, 1)
     return {
         "name": group.name,
         "live": live,
