@@ -87,6 +87,7 @@ class _Supervisor:
         self._processes = processes
         self._children: dict[str, SpawnProcess] = {}
         self._started: dict[str, float] = {}
+        self._ready: dict[str, threading.Event] = {}
         self._stopping = threading.Event()
 
     def run(self, on_ready: Callable[[str], None]) -> int:
@@ -105,10 +106,11 @@ class _Supervisor:
             self._stop_all()
 
     def _start_server(self, index: int) -> threading.Event:
-        ready = _SPAWN.Event()
-        arguments = (self._home, self._settings, self._listener, self._url, ready)
-        self._start(f"server-{index}", run_server, arguments)
-        return ready  # type: ignore[return-value] # the same methods across processes
+        ready: threading.Event = _SPAWN.Event()  # type: ignore[assignment] # the same methods across processes
+        name = f"server-{index}"
+        self._ready[name] = ready  # a child takes up its end only when it has started: until then ours must live
+        self._start(name, run_server, (self._home, self._settings, self._listener, self._url, ready))
+        return ready
 
     def _start_builder(self) -> None:
         self._start("builder", run_builder_process, (self._home, self._settings))
