@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from discovery.snapshot import GroupView
 from gateway.data.answers import AnswerReader, spread
+from gateway.data.arrow_sizes import unpacked_bytes
 from gateway.data.bulk import BulkAnswer, levels
 from gateway.data.bulk_rows import BulkRows, check_columns, check_rows, scored_rows
 from gateway.data.cells import ABSENT, EXACT, FLOAT32_MAX, Fault, number, text, text_column
@@ -32,7 +33,8 @@ from registry.signature import InputSpec, OutputSpec, Signature
 from workers.features import Features, Matrix
 
 MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
-_EXPANSION: Final = 8  # decoded bytes allowed for each byte of body (dictionaries and compression expand)
+_EXPANSION: Final = 8  # unpacked bytes allowed for each byte of a compressed body
+_SMALL: Final = 1 << 20  # and how many a body of any size may have
 
 
 def read_arrow_bulk(
@@ -80,20 +82,38 @@ def arrow_answer(answer: BulkAnswer, reader: AnswerReader) -> bytes:
 
 def _read_table(raw: bytes, limit: int) -> pa.Table:
     batches = []
-    rows = size = 0
+    rows = 0
+    size = len(raw) * _EXPANSION + _SMALL
     try:
+        _check_size(unpacked_bytes(raw), size)
         with pa.ipc.open_stream(raw) as stream:
             for batch in stream:
                 batch.validate(full=True)
                 rows += batch.num_rows
-                size += batch.nbytes
-                if size > len(raw) * _EXPANSION + (1 << 20):
-                    raise BodyTooLargeError(f"the stream expands to over {_EXPANSION} times its size")
                 check_rows(max(rows, 1), limit, "rows")
+                _check_size(sum(_viewed_bytes(column) for column in batch.columns), size)
                 batches.append(batch)
-            return pa.Table.from_batches(batches, stream.schema)
+            table = pa.Table.from_batches(batches, stream.schema)
+        return table.cast(pa.schema([_without_views(field) for field in table.schema]))
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
         raise ArrowInvalidError(f"the body is not an Arrow IPC stream: {error}"[:400]) from error
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise BodyTooLargeError(f"the stream unpacks to over {_EXPANSION} times its size; send it as it is")
+
+
+def _viewed_bytes(column: pa.Array) -> int:
+    """Bytes of text in a column of views (as Polars writes), of which many may look at the same bytes."""
+    if not pa.types.is_string_view(column.type) or not len(column):
+        return 0
+    views = np.frombuffer(column.buffers()[1], dtype=np.int32).reshape(-1, 4)[column.offset :][: len(column)]
+    return int(views[column.is_valid().to_numpy(zero_copy_only=False), 0].sum(dtype=np.int64))
+
+
+def _without_views(field: pa.Field) -> pa.Field:
+    return field.with_type(pa.large_string()) if pa.types.is_string_view(field.type) else field
 
 
 def _keys(schema: KeySchema, table: pa.Table, fault: Fault) -> KeyRows:
@@ -123,12 +143,21 @@ def _encode_key(field: str, column: pa.ChunkedArray) -> tuple[NDArray[np.int64],
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise KeyTypeError(f"the key column {field!r} must be text or integers, got {column.type}", field=field)
-    flat = column.cast(kind).combine_chunks()
     if pa.types.is_null(kind):
         return np.zeros(len(column), dtype=np.int64), [None]
-    found = pc.dictionary_encode(flat, null_encoding="encode")
+    if pa.types.is_dictionary(column.type):
+        return _codes(column)
+    found = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
     codes = found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, found.dictionary.to_pylist()
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
+    """Codes and values of a dictionary column as it was sent: written out, its values could fill the memory."""
+    flat = column.unify_dictionaries().combine_chunks()
+    values = flat.dictionary.to_pylist()
+    codes = flat.indices.cast(pa.int64()).fill_null(len(values)).to_numpy(zero_copy_only=False)
+    return codes, [*values, None]
 
 
 def _features(signature: Signature, table: pa.Table, fault: Fault) -> Features:
@@ -154,6 +183,9 @@ def _texts(spec: InputSpec, column: pa.ChunkedArray | None, rows: int, fault: Fa
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (_is_text(kind) or pa.types.is_null(kind)):
         raise _wrong_type(spec, column.type, "text")
+    if pa.types.is_dictionary(column.type):
+        codes, values = _codes(column)
+        return text_column(spec, [values[code] for code in codes.tolist()], fault)
     return text_column(spec, column.to_pylist(), fault)
 
 
@@ -213,7 +245,7 @@ def _wrong_type(spec: InputSpec, kind: pa.DataType, expected: str) -> FeatureTyp
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _output_type(spec: OutputSpec) -> pa.DataType:
