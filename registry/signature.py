@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from math import isfinite
 from typing import Any, Final, Literal, get_args
 
 from registry.errors import SignatureInvalidError
@@ -21,6 +22,8 @@ MAX_INPUTS: Final = 4096
 MAX_WIDTH: Final = 10_000
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
+_INTEGER = re.compile(r"-?[0-9]{1,40}", re.ASCII)
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,24 @@ def default_fits(dtype: Dtype, value: object) -> bool:
             return type(value) is str
         case "timestamp":
             return type(value) is str and _is_timestamp(value)
+
+
+def cell_of_text(dtype: Dtype, text: str) -> Any:
+    """The cell that a key's text stands for where it feeds an input; a timestamp stays text.
+
+    Raises:
+        ValueError: if it stands for none. Numbers are plain ASCII decimals, so that no two spellings slip through.
+    """
+    cell: Any = text
+    if dtype == "bool":
+        cell = {"true": True, "false": False, "1": True, "0": False}.get(text)
+    elif dtype == "int64":
+        cell = int(text) if _INTEGER.fullmatch(text) else None
+    elif dtype in ("float64", "float32"):
+        cell = float(text) if _DECIMAL.fullmatch(text) else None
+    if not default_fits(dtype, cell) or (type(cell) is float and not isfinite(cell)):
+        raise ValueError(f"{text[:40]!r} is no {dtype}")
+    return cell
 
 
 def _is_timestamp(text: str) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gateway.errors import FeatureMissingError, FeatureNullError, FeatureTypeError
 from registry.errors import Problem
-from registry.signature import InputSpec, timestamp_micros
+from registry.signature import InputSpec, cell_of_text, timestamp_micros
 
 ABSENT: Final = object()
 EXACT: Final = 1 << 53  # the largest integer up to which float64 holds every integer
@@ -121,23 +121,13 @@ def from_key_text(spec: InputSpec, value: str) -> float | str:
     """The cell that a key value feeds to an input: text stays text, numbers are read from it.
 
     Raises:
-        FeatureTypeError: if the text is no value of the input's dtype.
+        FeatureTypeError: if the text is no value of the input's dtype, or none of its categories.
     """
     if spec.dtype == "string":
-        return value
+        return str(text(spec, value))
     try:
-        match spec.dtype:
-            case "int64":
-                return float(int(value))
-            case "bool":
-                return {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}[value]
-            case "timestamp":
-                return float(timestamp_micros(value))
-            case "float32":
-                return _to_float32(spec, float(value))
-            case _:
-                return float(value)
-    except (KeyError, ValueError) as error:
+        return number(spec, cell_of_text(spec.dtype, value))
+    except ValueError as error:
         raise FeatureTypeError(
             f"the key field {spec.from_key!r} feeds {spec.name!r}, which must be {_expected(spec)}, got {value!r}",
             field=spec.name,

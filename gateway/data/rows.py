@@ -19,7 +19,6 @@ from gateway.data.cells import (
     from_key_text,
     is_quick,
     number_column,
-    text,
     text_column,
 )
 from gateway.errors import BodyInvalidError, FeatureUnknownError, RowWidthError
@@ -203,9 +202,7 @@ def _fill(
 
 def _fed_cell(spec: InputSpec, value: str) -> float | str | Problem:
     try:
-        fed = from_key_text(spec, value)
-        # Through the ordinary check as well, for categories and ranges.
-        return text(spec, fed) or "" if isinstance(fed, str) else fed
+        return from_key_text(spec, value)
     except Problem as problem:
         return problem
 

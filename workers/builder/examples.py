@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from registry.errors import MetaInvalidError
-from registry.signature import InputSpec, OutputSpec, Signature, default_fits, timestamp_micros
+from registry.signature import InputSpec, OutputSpec, Signature, cell_of_text, default_fits, timestamp_micros
 from workers.errors import ExampleMismatchError
 from workers.features import Features, Matrix
 
@@ -132,19 +132,8 @@ def key_cell(spec: InputSpec, text: str, at: str) -> Any:
         MetaInvalidError: if the key's text is no value of the input's dtype.
     """
     try:
-        match spec.dtype:
-            case "string":
-                return text
-            case "int64":
-                return int(text)
-            case "float64" | "float32":
-                return float(text)
-            case "bool":
-                return {"true": True, "false": False}[text]
-            case "timestamp":
-                timestamp_micros(text)
-                return text
-    except (KeyError, ValueError) as error:
+        return cell_of_text(spec.dtype, text)
+    except ValueError as error:
         raise MetaInvalidError(f"{at}: the key's value {text!r} is no {spec.dtype}", field=at) from error
 
 
