@@ -29,6 +29,7 @@ class MetaLimits:
     classes: int = 10_000
     label: int = 256
     example_rows: int = 100
+    example_depth: int = 8
 
 
 def parse_meta(text: str | bytes, limits: MetaLimits | None = None) -> ModelMeta:
@@ -131,7 +132,16 @@ def _examples(value: Any, limits: MetaLimits) -> dict[str, Any]:
         raise MetaInvalidError("examples need one prediction an instance", field="examples")
     if not 1 <= len(instances) <= limits.example_rows:
         raise MetaInvalidError(f"examples are 1 to {limits.example_rows} rows, got {len(instances)}", field="examples")
+    if _is_deep([instances, predictions], limits.example_depth):
+        raise MetaInvalidError("examples are nested too deeply", field="examples")
     return dict(given)
+
+
+def _is_deep(value: Any, most: int) -> bool:
+    if not isinstance(value, list | Mapping):
+        return False
+    inside = value.values() if isinstance(value, Mapping) else value
+    return most == 0 or any(_is_deep(item, most - 1) for item in inside)
 
 
 def _clean(text: str) -> bool:

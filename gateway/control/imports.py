@@ -14,7 +14,7 @@ from gateway.control.registration import RUNTIMES, read_runtime
 from gateway.control.replies import reply
 from gateway.control.shapes import import_json, reject_json
 from gateway.errors import ParameterInvalidError
-from registry.errors import ImportNotFoundError, Problem
+from registry.errors import ImportNotFoundError
 from registry.groups import get_group
 from registry.imports import create_import, get_import, list_imports, list_rejects
 from registry.records import Import, RuntimeName
@@ -50,7 +50,7 @@ def _create(
             item = create_import(
                 conn, group, source=staged, digest=digest, on_error=on_error, runtime=runtime, now=context.clock()
             )
-    except Problem:
+    except Exception:
         context.store.unstage(staged)  # nobody will ever ask for it
         raise
     if item.source != staged:  # the same file is being imported already: this copy is not needed

@@ -19,7 +19,7 @@ from gateway.control.groups import find
 from gateway.control.operation import GROUP, KEY, KEY_PROBLEMS, Answer, Operation, Parameter, Payload
 from gateway.control.replies import reply
 from gateway.errors import ParameterInvalidError, RecordedProblemError
-from registry.errors import MetaInvalidError, Problem
+from registry.errors import MetaInvalidError
 from registry.keys import PartitionKey
 from registry.meta import meta_body, parse_meta
 from registry.records import RuntimeName, Task
@@ -71,7 +71,7 @@ def _enqueue(context: Context, group: str, payload: Mapping[str, Any]) -> int:
     try:
         with context.database.write() as conn:
             task = enqueue(conn, "prove", group, payload, context.clock())
-    except Problem:
+    except Exception:
         context.store.unstage(payload["staged"])  # nobody will ever ask for it
         raise
     context.wake_builder()
