@@ -34,6 +34,8 @@ class Front:
             Exception: on_failure,
         }
         self._control = Starlette(routes=control_routes(context), exception_handlers=handlers)
+        # Its redirects would repeat whatever host the request names; a path with one slash too many is no route.
+        self._control.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -5,15 +5,17 @@ stays within the limit whatever the sender says.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from gateway.errors import BodyTooLargeError, ParameterInvalidError
+from gateway.errors import BodyTooLargeError, ParameterInvalidError, UnsupportedMediaTypeError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
+
+_LONGEST: Final = 18  # digits of a Content-Length
 
 
 class ClientDisconnectedError(Exception):
@@ -55,8 +57,14 @@ class DeclaredBody(NamedTuple):
         if self.length:
             if not self.length.isdigit():
                 raise ParameterInvalidError("Content-Length is no number", field="content-length")
-            if int(self.length) > limit:
+            # Python refuses to read the longest numbers, so the digits are counted first.
+            if len(self.length) > _LONGEST or int(self.length) > limit:
                 raise too_large(limit)
+
+    def check_encoding(self) -> None:
+        """Refuse a compressed body, whose size would be a stranger's to choose. Raises UnsupportedMediaTypeError."""
+        if self.encoding not in (b"", b"identity"):
+            raise UnsupportedMediaTypeError("bodies with a content-encoding are not taken", field="content-encoding")
 
 
 def declared_body(headers: Headers) -> DeclaredBody:

@@ -21,6 +21,8 @@ log = logging.getLogger("manymodels.gateway")
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = "1"
+MAX_DETAIL: Final = 1000  # characters: a problem may quote its request, but never at length
+MAX_FIELD: Final = 300
 
 _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     400: (
@@ -114,11 +116,11 @@ def problem_body(problem: Problem, request_id: str) -> dict[str, object]:
         "title": HTTPStatus(status).phrase,
         "status": status,
         "code": code_of(problem),
-        "detail": problem.detail,
+        "detail": problem.detail[:MAX_DETAIL],
         "request_id": request_id,
     }
     if problem.field is not None:
-        body["field"] = problem.field
+        body["field"] = problem.field[:MAX_FIELD]
     if problem.row is not None:
         body["row"] = problem.row
     return body

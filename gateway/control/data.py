@@ -98,7 +98,7 @@ _ROW_PROBLEMS: Final = (
 _LEVEL: Final = Parameter(
     "max_fallback_level",
     "query",
-    "deepest fallback allowed; for Arrow bodies, which have no member for it",
+    "deepest fallback allowed; for Arrow bodies, which have no member for it (a JSON body's own counts first)",
     {"type": "integer", "minimum": 0, "maximum": 999_999_999},
 )
 _BINARY: Final = {"type": "string", "format": "binary"}

@@ -18,7 +18,7 @@ from gateway.body import ClientDisconnectedError, declared_body, read_body
 from gateway.control.bodies import GROUP_PATTERN, MAX_NUMBER, read_body_as
 from gateway.control.duplicates import refuse_duplicates
 from gateway.errors import JsonInvalidError, ParameterInvalidError, UnsupportedMediaTypeError
-from registry.errors import GroupNotFoundError, KeyTypeError, Problem
+from registry.errors import GroupNotFoundError, Problem
 
 MAX_PARAMETERS: Final = 64
 MAX_WAIT: Final = 60.0
@@ -112,7 +112,7 @@ async def read_json(request: Request, model: type[Model], limit: int, *, empty: 
         raise UnsupportedMediaTypeError(
             f"this route takes application/json, got {media[:100]}; send the header content-type: application/json"
         )
-    declared_body(request.headers.raw).check_length(limit)
+    _check_declared(request, limit)
     body = await read_body(request.receive, limit)
     if not body and empty is not None:
         return read_body_as(model, empty)
@@ -159,17 +159,16 @@ def upload(request: Request, limit: int) -> Upload:
     """The body as an upload of bytes.
 
     Raises:
-        UnsupportedMediaTypeError: for forms, whose framing would become part of the artifact.
+        UnsupportedMediaTypeError: for forms, whose framing would become part of the artifact, and compressed bodies.
         BodyTooLargeError: if it declares more than `limit` bytes.
     """
     if media_type(request).startswith("multipart/"):
         raise UnsupportedMediaTypeError("send the bytes themselves as the body (curl --data-binary), not a form")
-    declared_body(request.headers.raw).check_length(limit)
+    _check_declared(request, limit)
     return Upload(request)
 
 
-def refuse_empty(values: Mapping[str, str]) -> None:
-    """Refuse empty filter values, which no key can have. Raises KeyTypeError."""
-    for field, value in values.items():
-        if not value:
-            raise KeyTypeError(f"{field!r} must be non-empty text", field=field)
+def _check_declared(request: Request, limit: int) -> None:
+    declared = declared_body(request.headers.raw)
+    declared.check_encoding()
+    declared.check_length(limit)

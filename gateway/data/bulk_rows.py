@@ -20,6 +20,7 @@ from registry.errors import KeyFieldMissingError, Problem
 from registry.keys import KeySchema
 from workers.features import Features
 
+_NOTHING: Final[Mapping[str, int]] = {}
 _FIELDS: Final = frozenset({"columns", "data", "rows", "max_fallback_level", "explain"})
 
 
@@ -59,14 +60,16 @@ def parse_json(raw: bytes) -> Any:
         raise JsonInvalidError(f"the body is not JSON: {error}") from error
 
 
-def read_json_bulk(view: GroupView, reader: RowReader, raw: bytes, limit: int) -> BulkRows:
-    """A JSON bulk, by columns and data or by rows of objects.
+def read_json_bulk(
+    view: GroupView, reader: RowReader, raw: bytes, limit: int, asked: Mapping[str, int] = _NOTHING
+) -> BulkRows:
+    """A JSON bulk, by columns and data or by rows of objects; `asked` by query stands where the body is silent.
 
     Raises:
         Problem: what refuses the whole request.
     """
     body = object_body(parse_json(raw), _FIELDS)
-    max_level = level_limit(body, view.schema)
+    max_level = level_limit({**asked, **body}, view.schema)
     explain = body.get("explain", False)
     if type(explain) is not bool:
         raise BodyInvalidError("explain must be true or false", field="explain")

@@ -1,4 +1,4 @@
-"""Query parameters of an Arrow bulk, which has no body fields to say them in."""
+"""Query parameters of a bulk: an Arrow body has no members to say them in."""
 
 from typing import Final
 from urllib.parse import parse_qsl
@@ -15,6 +15,8 @@ def read_parameters(query: bytes) -> dict[str, int]:
         ParameterInvalidError: for unknown, repeated or malformed ones.
     """
     found: dict[str, int] = {}
+    if not query:
+        return found
     for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in _ALLOWED or name in found:
             raise ParameterInvalidError(f"unknown or repeated parameter {name!r}"[:120], field=name[:60])

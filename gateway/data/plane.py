@@ -7,7 +7,7 @@ is cheaper for both than a queue nobody drains.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Final
 
@@ -26,7 +26,13 @@ from gateway.data.bulk_rows import BulkRows, level_limit, read_json_bulk
 from gateway.data.parameters import read_parameters
 from gateway.data.rows import RowReader
 from gateway.data.single import predict
-from gateway.errors import DeadlineError, InternalError, OverloadedError, UnsupportedMediaTypeError
+from gateway.errors import (
+    DeadlineError,
+    InternalError,
+    OverloadedError,
+    ParameterInvalidError,
+    UnsupportedMediaTypeError,
+)
 from gateway.metrics import RouteMetrics
 from gateway.problems import MEDIA_TYPE as PROBLEM
 from gateway.problems import problem_body, problem_headers, status_of
@@ -57,6 +63,8 @@ class DataPlane:
 
         async def answer() -> Answer:
             limit = self._settings.json_body_bytes
+            if scope["query_string"]:
+                raise ParameterInvalidError("this route takes no query parameters; the body says it all")
             declared = declared_body(scope["headers"])
             _check_media_type(declared, _JSON_TYPES)
             declared.check_length(limit)
@@ -78,7 +86,9 @@ class DataPlane:
             declared.check_length(limit)
             raw = await read_body(receive, limit)
             view, reader, answers = self._group(group)
-            rows = await (self._read_arrow(view, reader, raw, scope) if arrow else self._read_json(view, reader, raw))
+            asked = read_parameters(scope["query_string"])
+            read = self._read_arrow if arrow else self._read_json
+            rows = await read(view, reader, raw, asked)
             try:
                 async with asyncio.timeout(self._settings.request_seconds):
                     scored = await score_bulk(view, rows, self._context.worker)
@@ -92,14 +102,13 @@ class DataPlane:
 
         await self._bulk.serve(answer, send, request_id)
 
-    async def _read_json(self, view: GroupView, reader: RowReader, raw: bytes) -> BulkRows:
+    async def _read_json(self, view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[str, int]) -> BulkRows:
         limit = self._settings.max_json_rows
         if len(raw) > INLINE_BYTES:
-            return await self._context.run(read_json_bulk, view, reader, raw, limit)
-        return read_json_bulk(view, reader, raw, limit)
+            return await self._context.run(read_json_bulk, view, reader, raw, limit, asked)
+        return read_json_bulk(view, reader, raw, limit, asked)
 
-    async def _read_arrow(self, view: GroupView, reader: RowReader, raw: bytes, scope: Scope) -> BulkRows:
-        asked = read_parameters(scope["query_string"])
+    async def _read_arrow(self, view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[str, int]) -> BulkRows:
         return await self._context.run(
             read_arrow_bulk,
             view,
@@ -187,8 +196,7 @@ async def respond(
 
 
 def _check_media_type(declared: DeclaredBody, allowed: frozenset[bytes]) -> None:
-    if declared.encoding not in (b"", b"identity"):
-        raise UnsupportedMediaTypeError("bodies with a content-encoding are not taken", field="content-encoding")
+    declared.check_encoding()
     if declared.media_type not in allowed:
         said = declared.media_type.decode("latin-1")[:80]
         wanted = " or ".join(sorted(name.decode() for name in allowed if name))
