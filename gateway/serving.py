@@ -30,7 +30,7 @@ from workers.builder.main import run_builder
 
 log = logging.getLogger("manymodels.serve")
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 CALM_SECONDS: Final = 1.0  # a child that died is replaced at most this often
 _SPAWN: Final = multiprocessing.get_context("spawn")
 

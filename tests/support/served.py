@@ -63,6 +63,7 @@ def start(home: Path, *, processes: int = 1, port: int = 0, settings: Mapping[st
         found = URL.search(line)
         if found:
             return Served(home, found.group(), process)
+    process.stdout.close()
     raise AssertionError(f"serve ended with {process.wait()}: {log.read_text()[-3000:]}")
 
 
