@@ -100,7 +100,8 @@ def test_scraps_are_refused(case, data):
 
 def test_an_artifact_cut_off_anywhere_is_refused(case):
     data = case.regressor().data
-    end = len(data.rpartition(b"end of trees")[0]) if case.name == "lightgbm" else len(data)
+    # Behind this mark LightGBM writes only the categories of pandas, which a model that has some cannot go without.
+    end = data.rindex(b"end of parameters") if case.name == "lightgbm" else len(data)
     for cut in {*range(1, end, max(1, end // 60)), end - 1}:
         with pytest.raises(ArtifactInvalidError):
             runtime(case.name).load(data[:cut], Binding(signature()))

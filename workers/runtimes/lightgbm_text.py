@@ -16,6 +16,7 @@ from workers.errors import ArtifactInvalidError, SignatureMismatchError
 
 _MAGIC: Final = b"tree\n"
 _END: Final = b"end of trees"
+_LAST: Final = b"end of parameters"  # LightGBM writes it behind the trees; only pandas' categories come after it
 _CATEGORICAL_FEATURES: Final = re.compile(rb"\n\[categorical_feature: ([0-9,]*)\]")
 _FITS: Final[Mapping[type, frozenset[Dtype]]] = {
     str: frozenset({"string"}),
@@ -54,8 +55,9 @@ def sniff_text(data: bytes) -> None:
         raise ArtifactInvalidError(f"a LightGBM model text begins with 'tree', these bytes begin with {data[:12]!r}")
     if b"\0" in data:
         raise ArtifactInvalidError("a LightGBM model text holds no zero bytes")
-    if data.rfind(b"\n" + _END) < 0:
-        raise ArtifactInvalidError("the LightGBM model text is cut off: it lacks 'end of trees'")
+    for mark in (_END, _LAST):
+        if data.rfind(b"\n" + mark) < 0:
+            raise ArtifactInvalidError(f"the LightGBM model text is cut off: it lacks {mark.decode()!r}")
 
 
 def read_text(data: bytes) -> ModelText:
