@@ -8,7 +8,7 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,16 +59,20 @@ class Caller:
         self._connection.close()
 
 
-def callers_of_each(port: int, processes: int) -> list[Caller]:
-    """One connection to each of the processes that share a port."""
-    found: dict[str, Caller] = {}
-    for _ in range(CROWD):
-        caller = Caller(port)
-        if found.setdefault(caller.process, caller) is not caller:
-            caller.close()
-        if len(found) == processes:
-            return list(found.values())
-    raise AssertionError(f"{CROWD} connections landed on {len(found)} of {processes} processes")
+@contextmanager
+def callers_of_each(port: int, processes: int, *, times: int = 1) -> Iterator[list[Caller]]:
+    """So many connections to each of the processes that share a port, in turn."""
+    found: dict[str, list[Caller]] = {}
+    with ExitStack() as closing_all:
+        for _ in range(CROWD):
+            caller = Caller(port)
+            closing_all.callback(caller.close)
+            found.setdefault(caller.process, []).append(caller)
+            if len(found) == processes and all(len(callers) >= times for callers in found.values()):
+                break
+        else:
+            raise AssertionError(f"{CROWD} connections landed on {len(found)} of {processes} processes")
+        yield [caller for turn in zip(*found.values(), strict=False) for caller in turn][: times * processes]
 
 
 class Traffic:
