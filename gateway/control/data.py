@@ -10,6 +10,7 @@ from gateway.control.operation import GROUP, JSON, KEY_PROBLEMS, Answer, Operati
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
 Level = Annotated[int | None, Field(ge=0, description="deepest fallback allowed; 0: the exact key only")]
+_ROWS: Final = "each {}; any other row is an error of that row alone"
 Row = Annotated[list[Any], Field(description="cells in the order of the signature's inputs")]
 
 
@@ -25,7 +26,7 @@ class BulkColumnsBody(Body):
     """Rows of many keys by columns: all key fields and the inputs that are sent."""
 
     columns: Annotated[list[str], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
-    data: Annotated[list[list[Any]], Field(min_length=1)]
+    data: Annotated[list[Any], Field(min_length=1, description=_ROWS.format("an array in the order of `columns`"))]
     max_fallback_level: Level = None
     explain: bool = False
 
@@ -33,7 +34,7 @@ class BulkColumnsBody(Body):
 class BulkRowsBody(Body):
     """Rows of many keys as objects that hold key fields and inputs side by side."""
 
-    rows: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    rows: Annotated[list[Any], Field(min_length=1, description=_ROWS.format("an object"))]
     max_fallback_level: Level = None
     explain: bool = False
 
