@@ -15,13 +15,12 @@ from discovery.membership import WORKER, Membership
 from registry.artifacts.frames import verified
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
-from registry.deployments import Flip, flip, unwant, want
+from registry.deployments import Flip, check_change, flip, unwant, want
 from registry.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
     DatabaseBusyError,
     PromotionRefusedError,
-    ReleaseStateError,
 )
 from registry.failpoints import failpoint
 from registry.manifest import SegmentRef, read_manifest
@@ -64,7 +63,7 @@ def promote(
     """
     deployments = _deployments(target)
     numbers = sorted({deployment.release for deployment in deployments.values()})
-    manifests = _ready_manifests(database, group, numbers)
+    manifests = _ready_manifests(database, group, deployments, if_match)
     failpoint("promotion.before_want")
     _want(database, group, numbers, until=now() + deadline_seconds + WANT_MARGIN_SECONDS)
     try:
@@ -89,18 +88,14 @@ def _deployments(target: int | Mapping[str, Deployment]) -> Mapping[str, Deploym
     return target
 
 
-def _ready_manifests(database: Database, group: str, numbers: list[int]) -> list[str]:
+def _ready_manifests(
+    database: Database, group: str, deployments: Mapping[str, Deployment], if_match: str | None
+) -> list[str]:
     """Manifest digests of the releases; refuses early what the flip would refuse after a wait."""
-    manifests = []
     with database.read() as connection:
-        for number in numbers:
-            release = get_release(connection, group, number)
-            if release.state != "ready" or release.manifest is None:
-                raise ReleaseStateError(
-                    f"release {number} of {group} is {release.state}; only a ready one can be promoted", field="release"
-                )
-            manifests.append(release.manifest)
-    return manifests
+        check_change(connection, group, deployments, if_match)
+        releases = [get_release(connection, group, deployment.release) for deployment in deployments.values()]
+    return [str(release.manifest) for release in releases]
 
 
 def _want(database: Database, group: str, numbers: list[int], until: float) -> None:

@@ -71,17 +71,25 @@ def flip(
         ReleaseNotFoundError, ReleaseStateError: if the release does not exist or is not ready.
     """
     group = find_group(conn, group)
-    target = _checked(deployments)
     lock_group(conn, group)
-    current = get_deployments(conn, group)
-    if if_match is not None and if_match != current.etag:
-        raise PreconditionFailedError("the deployments have changed since this change was decided", field="if-match")
-    _check_ready(conn, group, target.release)
+    check_change(conn, group, deployments, if_match)
+    target, current = deployments[BLUE], get_deployments(conn, group)
     conn.execute(queries.DROP_EXPIRED_WANTED, {"group": group.id, "now": now})
     live = current.deployments[BLUE].release if BLUE in current.deployments else None
     if live == target.release:
         return Flip("same", 0)
     return _move(conn, group, live, target, author, now)
+
+
+def check_change(
+    conn: Connection, group: Group | str, deployments: Mapping[str, Deployment], if_match: str | None
+) -> None:
+    """Refuse what `flip` would refuse as things stand, before anybody prepares for it. Raises as `flip`."""
+    group = find_group(conn, group)
+    target = _checked(deployments)
+    if if_match is not None and if_match != get_deployments(conn, group).etag:
+        raise PreconditionFailedError("the deployments have changed since this change was decided", field="if-match")
+    _check_ready(conn, group, target.release)
 
 
 def _checked(deployments: Mapping[str, Deployment]) -> Deployment:
