@@ -213,7 +213,8 @@ def _check_range(column: NDArray[np.float64], spec: InputSpec, fault: Fault) -> 
     for row in np.flatnonzero(np.abs(column) > limit).tolist():
         fault(row, FeatureTypeError(f"{spec.name!r} is infinite or out of range", field=spec.name))
     if spec.dtype == "float32":
-        column[:] = column.astype(np.float32)
+        with np.errstate(over="ignore"):  # those rows are refused already
+            column[:] = column.astype(np.float32)
 
 
 def _as_numbers(spec: InputSpec, column: pa.ChunkedArray) -> pa.Array:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from discovery.leases import migrate_leases
 from gateway.app import Front
 from gateway.assembly import Assembly
+from gateway.house import Reply
 from gateway.settings import Settings
 from registry.database import migrate
 from registry.home import Home
@@ -61,6 +62,11 @@ class House(NamedTuple):
     def predict(self, group: str, key: dict[str, str], price: float = 1.0, **body: Any) -> Any:
         """Answer one row."""
         return self.client.post(f"{group}/predict", json={"key": key, "instances": [{"price": price}], **body})
+
+    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Reply:
+        """Answer one request as `gateway.house.House` does, so that a `HouseTransport` takes either."""
+        answer = self.client.request(method, path, headers=dict(headers), content=body)
+        return answer.status_code, dict(answer.headers), answer.content
 
     def until(self, happened: Callable[[], Any], seconds: float = SLOW_SECONDS) -> Any:
         """What `happened` answers once that is true; it has `seconds` for it."""
