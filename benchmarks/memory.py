@@ -62,8 +62,13 @@ def _figures(samples: Sequence[Sample], rates: Sequence[float], cache: str) -> l
     first = fmean(sample.anonymous for sample in settled[:fifth])
     last = fmean(sample.anonymous for sample in settled[-fifth:])
     slope, _ = np.polyfit([s.requests / 1000 for s in settled], [s.anonymous * 1024 for s in settled], 1)
+    half = settled[len(settled) // 2 :]
     peak = max(sample.anonymous for sample in samples)
-    said = f"{first:.0f} MiB to {last:.0f} MiB, {slope:+.0f} KiB per 1,000 requests, peak {peak:.0f} MiB; {cache}"
+    later, _ = np.polyfit([s.requests / 1000 for s in half], [s.anonymous * 1024 for s in half], 1)
+    said = (
+        f"{first:.0f} MiB to {last:.0f} MiB, peak {peak:.0f} MiB; {slope:+.0f} KiB per 1,000 requests, "
+        f"{later:+.0f} in the second half; {cache}"
+    )
     rate = fmean(rates[len(rates) // 5 :])
     return [
         Figure(
