@@ -40,7 +40,7 @@ def demo(
         bool, typer.Option("--once", help="On a free port and a temporary home; check all answers, then end.")
     ] = False,
     port: Annotated[int | None, typer.Option("--port", help="Port to serve on; 8080 by default.", max=65535)] = None,
-    stores: Annotated[int, typer.Option("--stores", help="Stores in the history, of six brands each.", min=4)] = 48,
+    stores: Annotated[int, typer.Option("--stores", help="Stores in the history, of six brands each.", min=4)] = 42,
 ) -> None:
     """Train, import, release and serve three fleets on a made-up retail history, then say what to try."""
     session = session_of(context)

@@ -1,5 +1,6 @@
 """What the command line prints: tables for people, JSON for machines, errors on stderr with a hint what to do."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -8,6 +9,8 @@ import orjson
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+PIPE_WIDTH: Final = 160
 
 _HINTS: Final[Mapping[str, str]] = {
     "group_not_found": "`manymodels group list` names the groups; `manymodels group create` makes one",
@@ -27,10 +30,12 @@ _HINTS: Final[Mapping[str, str]] = {
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A console on stdout or stderr that takes text as it is."""
+    """A console on stdout or stderr that takes text as it is; what goes to a file or pipe is given room."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if terminal or "COLUMNS" in os.environ else PIPE_WIDTH
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:
@@ -55,7 +60,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     made = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(columns):
         numbers = bool(cells) and all(isinstance(row[index], int | float | None) for row in cells)
-        made.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        made.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=numbers)
     for row in cells:
         made.add_row(*(Text(_shown(cell)) for cell in row))
     return Group(Text(title, style="bold"), made) if title else made

@@ -1,5 +1,6 @@
 """A server as a child process, for commands that need one for a while: started, awaited, stopped."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import orjson
 from manymodels.errors import ManymodelsError
 
 STOP_SECONDS: Final = 20.0
+PROMOTE_SECONDS: Final = "60"  # the first model of a library makes the server import it, beside all else going on here
 
 
 class StartError(ManymodelsError):
@@ -83,5 +85,6 @@ def _start(home: Path, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=log,
+        env={"MANYMODELS_PROMOTE_SECONDS": PROMOTE_SECONDS, **os.environ},
         start_new_session=True,  # Ctrl-C reaches us alone, and we stop it in order
     )

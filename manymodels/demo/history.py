@@ -32,7 +32,7 @@ class Shelf:
         seed: of everything random.
     """
 
-    stores: int = 48
+    stores: int = 42
     new_stores: int = 2
     weeks: int = 156
     seed: int = 20_26

@@ -93,7 +93,7 @@ def fit_lightgbm(rows: pd.DataFrame) -> tuple[bytes, Native]:
     """Gradient boosted trees; the promotion is a pandas category with the values that these rows know."""
     features = rows[list(FEATURES)].astype({"promotion": "category"})
     settings = {"verbosity": -1, "num_threads": 1, "num_leaves": 15, "min_data_in_leaf": 8, "learning_rate": 0.1}
-    booster = lgb.train(settings, lgb.Dataset(features, rows["units"].to_numpy()), num_boost_round=50)
+    booster = lgb.train(settings, lgb.Dataset(features, rows["units"].to_numpy()), num_boost_round=40)
 
     def native(frame: pd.DataFrame) -> NDArray[np.float64]:
         return np.asarray(booster.predict(frame.astype({"promotion": "category"}), num_threads=1))
