@@ -39,6 +39,8 @@ class AnswerReader:
         Non-finite numbers stay as they are; the JSON writer makes them null.
         """
         if self._plain:
+            if len(scores) == 1:
+                return [scores.item()]
             plain: list[Any] = scores[:, 0].tolist()
             return plain
         columns = [self.column(scores, i) for i in range(len(self._outputs))]

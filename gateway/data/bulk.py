@@ -15,7 +15,7 @@ from gateway.data.answers import AnswerReader, non_finite_rows, spread
 from gateway.data.bulk_rows import BulkRows
 from gateway.data.single import NON_FINITE, model_json
 from gateway.errors import NonFinitePredictionError, code_of
-from gateway.metrics import level_answered
+from gateway.metrics import DataMetrics
 from registry.errors import Problem
 from workers.client import ModelUse, ScoreAnswer, ScoreCall, WorkerClient
 
@@ -35,7 +35,7 @@ class BulkAnswer:
     deployment: DeploymentView
 
 
-async def score_bulk(view: GroupView, rows: BulkRows, worker: WorkerClient) -> BulkAnswer:
+async def score_bulk(view: GroupView, rows: BulkRows, worker: WorkerClient, metrics: DataMetrics) -> BulkAnswer:
     """Score the good rows of a bulk; what goes wrong with a key becomes an error of its rows.
 
     Raises:
@@ -53,7 +53,7 @@ async def score_bulk(view: GroupView, rows: BulkRows, worker: WorkerClient) -> B
     )
     scored = await worker.score(call)
     _add_errors(rows, scored)
-    _count_levels(rows, scored)
+    _count_levels(rows, scored, metrics)
     return BulkAnswer(rows, scored, deployment)
 
 
@@ -100,14 +100,14 @@ def _add_errors(rows: BulkRows, scored: ScoreAnswer) -> None:
         rows.errors.setdefault(int(rows.places[index]), NonFinitePredictionError(NON_FINITE))
 
 
-def _count_levels(rows: BulkRows, scored: ScoreAnswer) -> None:
+def _count_levels(rows: BulkRows, scored: ScoreAnswer, metrics: DataMetrics) -> None:
     counts = np.bincount(rows.key_rows, minlength=len(rows.keys)).tolist()
     by_level: dict[int, int] = {}
     for use, count in zip(scored.models, counts, strict=True):
         if use is not None:
             by_level[use.fallback_level] = by_level.get(use.fallback_level, 0) + count
     for level, count in by_level.items():
-        level_answered(level, count)
+        metrics.level_answered(level, count)
 
 
 def _with_errors_null(values: list[Any], rows: BulkRows) -> list[Any]:

@@ -112,9 +112,9 @@ def object_body(body: Any, allowed: frozenset[str]) -> Mapping[str, Any]:
     """
     if type(body) is not dict:
         raise BodyInvalidError(f"the body must be an object of {sorted(allowed)}, got {type(body).__name__}")
-    for name in body:
-        if name not in allowed:
-            raise BodyInvalidError(f"{name!r} is no field of this request; fields are {sorted(allowed)}", field=name)
+    if not body.keys() <= allowed:
+        name = next(name for name in body if name not in allowed)
+        raise BodyInvalidError(f"{name!r} is no field of this request; fields are {sorted(allowed)}", field=name)
     return body
 
 

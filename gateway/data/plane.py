@@ -33,7 +33,7 @@ from gateway.errors import (
     ParameterInvalidError,
     UnsupportedMediaTypeError,
 )
-from gateway.metrics import RouteMetrics
+from gateway.metrics import DataMetrics
 from gateway.problems import MEDIA_TYPE as PROBLEM
 from gateway.problems import problem_body, problem_headers, status_of
 from registry.errors import Problem
@@ -55,8 +55,9 @@ class DataPlane:
         self._context = context
         self._settings = context.settings
         self._readers: dict[str, tuple[GroupView, RowReader, AnswerReader]] = {}
-        self._single = _Route("predict", context.settings.max_in_flight)
-        self._bulk = _Route("bulk", context.settings.max_bulk_in_flight)
+        self._metrics = DataMetrics()
+        self._single = _Route("predict", context.settings.max_in_flight, self._metrics)
+        self._bulk = _Route("bulk", context.settings.max_bulk_in_flight, self._metrics)
 
     async def predict(self, group: str, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         """`POST /v1/groups/{group}/predict`."""
@@ -70,7 +71,9 @@ class DataPlane:
             declared.check_length(limit)
             raw = await read_body(receive, limit)
             view, rows, answers = self._group(group)
-            body = await predict(view, rows, answers, self._context.worker, raw, limit=self._settings.max_instances)
+            body = await predict(
+                view, rows, answers, self._context.worker, self._metrics, raw, self._settings.max_instances
+            )
             return body, JSON
 
         await self._single.serve(answer, send, request_id)
@@ -91,7 +94,7 @@ class DataPlane:
             rows = await read(view, reader, raw, asked)
             try:
                 async with asyncio.timeout(self._settings.request_seconds):
-                    scored = await score_bulk(view, rows, self._context.worker)
+                    scored = await score_bulk(view, rows, self._context.worker, self._metrics)
             except TimeoutError as error:
                 raise DeadlineError(f"no answer within {self._settings.request_seconds:g} s") from error
             if arrow:
@@ -138,8 +141,9 @@ class DataPlane:
 class _Route:
     """Bounds, counts and answers the requests of one data route."""
 
-    def __init__(self, name: str, limit: int) -> None:
-        self.metrics = RouteMetrics(name)
+    def __init__(self, name: str, limit: int, metrics: DataMetrics) -> None:
+        self._name = name
+        self._metrics = metrics
         self._limit = limit
         self._under_way = 0
 
@@ -155,13 +159,13 @@ class _Route:
         except Problem as problem:
             await self._refuse(problem, send, request_id, started)
         except ClientDisconnectedError:
-            self.metrics.answered(499, perf_counter() - started)
+            self._metrics.answered(self._name, 499, perf_counter() - started)
         except Exception:
             # The last line of defence: an error of ours is logged in full and told without internals.
             log.exception("request %s failed", request_id.decode())
             await self._refuse(InternalError("an internal error; the log has it by this id"), send, request_id, started)
         else:
-            self.metrics.answered(200, perf_counter() - started)
+            self._metrics.answered(self._name, 200, perf_counter() - started)
             await respond(send, 200, body, media_type, request_id)
         finally:
             self._under_way -= 1
@@ -170,7 +174,7 @@ class _Route:
         status = status_of(problem)
         if status == 500:
             log.error("request %s: %s: %s", request_id.decode(), type(problem).__name__, problem.detail)
-        self.metrics.answered(status, perf_counter() - started)
+        self._metrics.answered(self._name, status, perf_counter() - started)
         body = orjson.dumps(problem_body(problem, request_id.decode()))
         extra = [(name.encode(), value.encode()) for name, value in problem_headers(status).items()]
         await respond(send, status, body, PROBLEM.encode(), request_id, extra)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gateway.data.cells import (
     ABSENT,
+    EXACT,
     FLOAT32_MAX,
     Fault,
     exact_integers,
@@ -36,8 +37,11 @@ class RowReader:
         self._sent = tuple(spec for spec in signature.inputs if spec.from_key is None)
         self._fed = tuple((i, spec) for i, spec in enumerate(signature.inputs) if spec.from_key is not None)
         # The quick path of a single row: only plain numbers, nothing fed from the key.
-        self._plain = all(spec.dtype in ("float64", "int64") for spec in signature.inputs) and not self._fed
-        self._names = tuple(spec.name for spec in signature.inputs)
+        self._plain = (
+            tuple((s.name, s.dtype == "float64", ABSENT if s.required else s.default) for s in signature.inputs)
+            if all(spec.dtype in ("float64", "int64") for spec in signature.inputs) and not self._fed
+            else ()
+        )
 
     @cached_property
     def sent_names(self) -> tuple[str, ...]:
@@ -113,13 +117,14 @@ class RowReader:
         return bool(self._fed)
 
     def _one_plain_row(self, row: Any) -> Matrix | None:
-        if type(row) is not dict or len(row) != len(self._names):
+        """One object row of plain numbers; None if anything about it needs a closer look."""
+        if type(row) is not dict or not row.keys() <= self._positions.keys():
             return None
         values = []
-        for spec in self._inputs:
-            cell = row.get(spec.name, ABSENT)
+        for name, takes_floats, default in self._plain:
+            cell = row.get(name, default)
             kind = type(cell)
-            if (kind is float and spec.dtype == "float64") or (kind is int and -(2**53) <= cell <= 2**53):
+            if (kind is float and takes_floats) or (kind is int and -EXACT <= cell <= EXACT):
                 values.append(cell)
             else:
                 return None

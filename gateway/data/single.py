@@ -4,6 +4,7 @@ Everything a warm answer needs is in memory and the whole path runs without wait
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -14,7 +15,7 @@ from gateway.data.answers import AnswerReader, non_finite_rows
 from gateway.data.bulk_rows import check_rows, level_limit, object_body, parse_json
 from gateway.data.rows import RowReader
 from gateway.errors import BodyInvalidError, NonFinitePredictionError, code_of
-from gateway.metrics import level_answered
+from gateway.metrics import DataMetrics
 from workers.client import ModelUse, ScoreCall, WorkerClient
 
 _FIELDS: Final = frozenset({"key", "instances", "max_fallback_level"})
@@ -22,7 +23,13 @@ NON_FINITE: Final = "the model's answer is not a finite number"
 
 
 async def predict(
-    view: GroupView, reader: RowReader, answers: AnswerReader, worker: WorkerClient, raw: bytes, *, limit: int
+    view: GroupView,
+    reader: RowReader,
+    answers: AnswerReader,
+    worker: WorkerClient,
+    metrics: DataMetrics,
+    raw: bytes,
+    limit: int,
 ) -> bytes:
     """Answer one request body.
 
@@ -48,7 +55,7 @@ async def predict(
     use = answer.models[0]
     if use is None or answer.problems:
         raise answer.problems[0]
-    level_answered(use.fallback_level, len(instances))
+    metrics.level_answered(use.fallback_level, len(instances))
     body_start = b'{"predictions":' + orjson.dumps(answers.predictions(answer.scores))
     bad = non_finite_rows(answer.scores)
     if len(bad):
@@ -58,7 +65,12 @@ async def predict(
 
 def model_json(use: ModelUse, deployment: DeploymentView) -> bytes:
     """The `model` object of an answer."""
-    return use.wire[:-1] + b',"deployment":' + orjson.dumps(deployment.name) + b"}"
+    return use.wire[:-1] + _deployment_json(deployment.name)
+
+
+@cache
+def _deployment_json(name: str) -> bytes:
+    return b',"deployment":' + orjson.dumps(name) + b"}"
 
 
 def _model(use: ModelUse, deployment: DeploymentView) -> bytes:
