@@ -2,7 +2,8 @@
 
 The watcher's thread adopts each new snapshot before it is shown: the segments of every wanted release are opened
 first, shared by digest with the releases already held. A release nobody wants any more stays for a while, because
-requests that fixed the former snapshot are still under way.
+requests that fixed the former snapshot are still under way. A release of which a segment is damaged is never ready to
+go live; where it is live already its other shards answer.
 """
 
 import itertools
@@ -56,7 +57,7 @@ class Holdings:
         self._adopting = threading.Lock()
 
     def get(self, group: str, release: int) -> HeldRelease | None:
-        """The release, if it is held whole."""
+        """The release, if it is held; keys of a damaged segment are refused by it."""
         return self._held.get((group, release))
 
     def releases(self) -> tuple[HeldRelease, ...]:
@@ -71,24 +72,22 @@ class Holdings:
             self._held = held
             HELD_RELEASES.set(len(held))
             wanted = {(view.name, release.number) for view, release in _wanted(snapshot)}
-            return Adoption(tuple(sorted(wanted & held.keys())), tuple(failed))
+            ready = [place for place in sorted(wanted) if place in held and not held[place].damaged]
+            return Adoption(tuple(ready), tuple(failed))
 
     def _map(self, snapshot: Snapshot) -> tuple[dict[tuple[str, int], HeldRelease], list[tuple[str, int, Problem]]]:
-        held, failed = dict(self._held), []
+        held = dict(self._held)
+        failed: list[tuple[str, int, Problem]] = []
         now = self._clock()
         missing = dict.fromkeys(held, now) | self._unwanted
         for view, release in _wanted(snapshot):
             place = (view.name, release.number)
             missing.pop(place, None)
             former = held.get(place)
-            if former is not None and former.manifest_digest == release.manifest_digest:
-                continue
-            try:
+            same = former is not None and former.manifest_digest == release.manifest_digest
+            if former is None or not same or former.damaged:
                 held[place] = self._open(view, release)
-            except Problem as problem:
-                held.pop(place, None)
-                failed.append((*place, problem))
-                _log.warning("release %d of %r cannot be mapped: %s", release.number, view.name, problem.detail)
+                failed += [(*place, SegmentDamagedError(said)) for said in held[place].damaged.values()]
         self._unwanted = missing
         return held, failed
 
@@ -101,6 +100,14 @@ class Holdings:
 
     def _open(self, view: GroupView, release: LiveRelease) -> HeldRelease:
         manifest = release.manifest
+        segments: dict[int, Segment] = {}
+        damaged: dict[int, str] = {}
+        for ref in manifest.segments:
+            try:
+                segments[ref.shard] = self._segment(ref, view.name)
+            except Problem as problem:
+                damaged[ref.shard] = f"shard {ref.shard} of release {release.number}: {problem.detail}"
+                _log.warning("%s of %r", damaged[ref.shard], view.name)
         return HeldRelease(
             group=view.name,
             release=release.number,
@@ -109,7 +116,8 @@ class Holdings:
             signature=manifest.signature,
             signature_number=self._number_of(manifest.signature),
             shards=manifest.shards,
-            segments={ref.shard: self._segment(ref, view.name) for ref in manifest.segments},
+            segments=segments,
+            damaged=damaged,
         )
 
     def _segment(self, ref: SegmentRef, group: str) -> Segment:

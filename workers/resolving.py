@@ -13,6 +13,7 @@ from registry.keys import KeySchema, shard_of
 from registry.manifest import FALLBACK_SHARD
 from registry.signature import Label, Signature
 from workers.client import ModelUse
+from workers.errors import SegmentDamagedError
 from workers.segments.reader import Segment
 
 MAX_REMEMBERED: Final = 32_768
@@ -42,7 +43,12 @@ class Resolved:
 
 
 class HeldRelease:
-    """One release with all its segments open. Immutable but for what it remembers; safe from any thread."""
+    """One release with its segments open. Immutable but for what it remembers; safe from any thread.
+
+    Attributes:
+        segments: the open ones, by shard.
+        damaged: why the others could not be opened, by shard; keys that need one of them are refused.
+    """
 
     def __init__(
         self,
@@ -55,12 +61,14 @@ class HeldRelease:
         signature_number: int,
         shards: int,
         segments: Mapping[int, Segment],
+        damaged: Mapping[int, str],
     ) -> None:
         self.group = group
         self.release = release
         self.manifest_digest = manifest_digest
         self.signature = signature
         self.segments = segments
+        self.damaged = damaged
         self._schema = schema
         self._signature_number = signature_number
         self._shards = shards
@@ -71,11 +79,12 @@ class HeldRelease:
 
         Raises:
             PartitionNotFoundError: if no level up to `max_level` has a model that is not disabled.
-            SegmentDamagedError: if the index says nonsense of it.
+            SegmentDamagedError: if what must be looked at to know is damaged.
         """
         found = self._remembered.get(values)
         if found is None:
-            found = self._remember(values)
+            # In a damaged release a hold may be what leads past the damage, so nothing is remembered without it.
+            found = self._search(values, 0, disabled) if self.damaged else self._remember(values)
         if found is not None and disabled and found.key_id in disabled:
             found = self._search(values, found.use.fallback_level + 1, disabled)
         if found is None or found.use.fallback_level > max_level:
@@ -109,8 +118,12 @@ class HeldRelease:
             key = self._schema.at_level(values, level)
             identity = key.id
             shard = shard_of(self._schema.slot(key), self._shards) if level == 0 else FALLBACK_SHARD
+            if identity in disabled:
+                continue
+            if shard in self.damaged:
+                raise SegmentDamagedError(self.damaged[shard])
             segment = self.segments.get(shard)
-            row = segment.find(identity) if segment is not None and identity not in disabled else -1
+            row = segment.find(identity) if segment is not None else -1
             if segment is not None and row >= 0:
                 return self.entry_resolved(segment, row, level)
         return None

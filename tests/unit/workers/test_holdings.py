@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from registry.errors import PartitionNotFoundError
+from registry.errors import PartitionNotFoundError, Problem
 from registry.keys import key_id
 from tests.support import models
 from tests.support.clocks import ManualClock
@@ -74,9 +74,38 @@ def test_a_release_that_cannot_be_mapped_fails_alone(shelf, tiny):
         shelf.store.delete(ref.digest)
     adoption = holdings.adopt(shelf.snapshot(good, bad))
     assert adoption.ready == (("oj", 1),)
-    assert [(group, release, problem.code) for group, release, problem in adoption.failed] == [
-        ("oj", 2, "artifact_missing")
-    ]
+    assert {(group, release, problem.code) for group, release, problem in adoption.failed} == {
+        ("oj", 2, "segment_damaged")
+    }
+
+
+def test_a_release_with_a_damaged_segment_is_not_ready_and_its_other_shards_answer_until_it_is_healed(shelf, tiny):
+    holdings = Holdings(shelf.store)
+    stores = [str(number) for number in range(40)]
+    release = shelf.release(1, {f"store={store}/brand=b": tiny for store in stores} | {"": tiny})
+    broken = release.manifest.segments[-1]
+    whole = shelf.store.path(broken.digest).read_bytes()
+    shelf.store.delete(broken.digest)
+    assert holdings.adopt(shelf.snapshot(release)).ready == ()
+
+    held = holdings.get("oj", 1)
+    lost = {store for store in stores if _refusal(held, store, frozenset()) == "segment_damaged"}
+    assert len(lost) == broken.models
+    assert {_refusal(held, store, frozenset()) for store in set(stores) - lost} == {None}
+    disabled = frozenset(key_id(f"store={store}/brand=b") for store in lost)
+    assert {_refusal(held, store, disabled) for store in lost} == {None}  # answered by the fallback model
+
+    shelf.store.put([whole])
+    assert holdings.adopt(shelf.snapshot(release)).ready == (("oj", 1),)
+    assert {_refusal(holdings.get("oj", 1), store, frozenset()) for store in stores} == {None}
+
+
+def _refusal(held, store, disabled):
+    try:
+        held.resolve((store, "b"), 2, disabled)
+    except Problem as problem:
+        return problem.code
+    return None
 
 
 def test_a_group_made_anew_under_its_old_name_is_not_answered_by_the_old_one(shelf, tiny):
