@@ -31,7 +31,7 @@ def parquet(rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = KEY_FIELD
     columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in fields}
     columns["model"] = pa.array([row.get("model") for row in rows], pa.binary())
     columns["runtime"] = pa.array([row.get("runtime", "lightgbm") for row in rows], pa.string())
-    if any("classes" in row for row in rows):
+    if any(row.get("classes") for row in rows):
         columns["classes"] = pa.array([row.get("classes") for row in rows], pa.list_(pa.string()))
     if any("tags" in row for row in rows):
         tags = [None if "tags" not in row else list(row["tags"].items()) for row in rows]
@@ -56,8 +56,8 @@ def imported(house: House, group: str, data: bytes, **params: Any) -> dict[str, 
     )
 
 
-def made_live(house: House, group: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def made_live(house: House, group: str, rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = KEY_FIELDS) -> None:
     """Import models into a group that has none live, and wait until they answer."""
-    record = imported(house, group, parquet(rows))
+    record = imported(house, group, parquet(rows, fields))
     assert (record["state"], record["registered"]) == ("done", len(rows)), record
     house.until_live(group)
