@@ -7,12 +7,12 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from gateway.body import Message, Receive, Scope, Send
+from gateway.body import ClientDisconnectedError, Message, Receive, Scope, Send
 from gateway.context import Context
 from gateway.control.table import control_routes
 from gateway.data.plane import DataPlane
 from gateway.metrics import other_answered
-from gateway.problems import on_failure, on_http_exception, on_problem
+from gateway.problems import on_disconnect, on_failure, on_http_exception, on_problem
 from gateway.request_ids import RequestIds
 from registry.errors import Problem
 
@@ -31,6 +31,7 @@ class Front:
         handlers: dict[Any, Callable[..., Any]] = {
             Problem: on_problem,
             HTTPException: on_http_exception,
+            ClientDisconnectedError: on_disconnect,
             Exception: on_failure,
         }
         self._control = Starlette(routes=control_routes(context), exception_handlers=handlers)

@@ -21,6 +21,7 @@ log = logging.getLogger("manymodels.gateway")
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = "1"
+CLIENT_LEFT: Final = 499  # as nginx counts it; never on the wire
 MAX_DETAIL: Final = 1000  # characters: a problem may quote its request, but never at length
 MAX_FIELD: Final = 300
 
@@ -168,6 +169,11 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         return problem_response(NotFoundError("no such route; see /docs for all routes"), request_id_of(request))
     recorded = RecordedProblemError("bad_request", error.detail)
     return problem_response(recorded, request_id_of(request))
+
+
+async def on_disconnect(_request: Request, _error: Exception) -> Response:
+    """Starlette exception handler for a caller who left while sending: counted, and nobody is there to answer."""
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def on_failure(request: Request, error: Exception) -> Response:

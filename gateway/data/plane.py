@@ -34,8 +34,8 @@ from gateway.errors import (
     UnsupportedMediaTypeError,
 )
 from gateway.metrics import DataMetrics
+from gateway.problems import CLIENT_LEFT, problem_body, problem_headers, status_of
 from gateway.problems import MEDIA_TYPE as PROBLEM
-from gateway.problems import problem_body, problem_headers, status_of
 from registry.errors import Problem
 
 log = logging.getLogger("manymodels.gateway")
@@ -159,7 +159,7 @@ class _Route:
         except Problem as problem:
             await self._refuse(problem, send, request_id, started)
         except ClientDisconnectedError:
-            self._metrics.answered(self._name, 499, perf_counter() - started)
+            self._metrics.answered(self._name, CLIENT_LEFT, perf_counter() - started)
         except Exception:
             # The last line of defence: an error of ours is logged in full and told without internals.
             log.exception("request %s failed", request_id.decode())
