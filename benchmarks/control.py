@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
-from benchmarks.fleet import GROUP, Key, group_body
+from benchmarks.fleet import GROUP, Key, group_body, keys, rows
+from benchmarks.payloads import PREDICT, single
 
 IMPORT_SECONDS: Final = 300.0
 POLL_SECONDS: Final = 0.005
@@ -95,7 +96,9 @@ class Control:
         done = until(finished, "imported", every=0.05)
         if done["state"] == "failed" or done["rejected"]:
             raise RuntimeError(f"the import failed: {done}")
-        until(lambda: self.call("GET", f"/v1/groups/{GROUP}")["live"], "live", every=0.02)
+        # Live is what answers, not what the registry says: the serving process takes a release up a moment later.
+        first = single(keys(1)[0], rows(1)[0].tolist())
+        until(lambda: self.ask("POST", PREDICT, first)[0] == 200, "live", every=0.02)
         return done
 
     def register(self, key: Key, model: bytes) -> Mapping[str, Any]:

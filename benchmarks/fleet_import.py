@@ -71,7 +71,7 @@ def _answering(control: Control, models: int) -> int:
 def _hotfix(control: Control, key: Key, seed: int) -> float:
     trained = train(1)[0]
     model = trained.text(trained.jittered(1_000_000 + seed))
-    body = _single(key)
+    body = payloads.single(key, rows(1)[0].tolist())
     version = control.call("POST", PREDICT, body)["model"]["version"]
 
     def live() -> bool:
@@ -81,7 +81,7 @@ def _hotfix(control: Control, key: Key, seed: int) -> float:
 
 
 def _disable(control: Control, key: Key) -> float:
-    body = _single(key)
+    body = payloads.single(key, rows(1)[0].tolist())
     path = f"/v1/groups/{GROUP}/holds?{query(key)}"
 
     def hold() -> None:
@@ -106,14 +106,6 @@ def _changed_shards(control: Control) -> list[int]:
     """Shards that each hotfix release rewrote (all releases but the first, which is the import's)."""
     releases = control.call("GET", f"/v1/groups/{GROUP}/releases")["releases"]
     return [release["report"]["changed_shards"] for release in releases if release["number"] > 1]
-
-
-def _single(key: Key) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "key": {"store": key[0], "brand": key[1]},
-        "instances": [payloads.instance(rows(1)[0].tolist())],
-    }
-    return body
 
 
 def _seconds(value: float) -> str:

@@ -45,6 +45,11 @@ def bulk(chosen: Sequence[Key], table: Sequence[Sequence[float]]) -> bytes:
     return orjson.dumps({"columns": ["store", "brand", *FEATURES], "data": data})
 
 
+def single(key: Key, row: Sequence[float]) -> dict[str, Any]:
+    """The body of a single predict of one row."""
+    return {"key": {"store": key[0], "brand": key[1]}, "instances": [instance(row)]}
+
+
 def instance(row: Sequence[float]) -> dict[str, Any]:
     """A row as an object by name, whole numbers as such."""
     return {name: int(value) if name in WHOLE else value for name, value in zip(FEATURES, row, strict=True)}
@@ -57,7 +62,4 @@ def write_lines(path: Path, bodies: Sequence[bytes]) -> Path:
 
 
 def _singles(order: Sequence[int], known: Sequence[Key], table: Any) -> list[bytes]:
-    return [
-        orjson.dumps({"key": {"store": known[at][0], "brand": known[at][1]}, "instances": [instance(row)]})
-        for at, row in zip(order, table.tolist(), strict=True)
-    ]
+    return [orjson.dumps(single(known[at], row)) for at, row in zip(order, table.tolist(), strict=True)]
