@@ -591,6 +591,7 @@ def listing(params, path="/g/models"):
     a_fallback_level_twice=Bad(defining(fallback=[[], []]), 400, "group_invalid", "fallback"),
     an_unknown_dtype=Bad(inputs(dtype="decimal"), 400, "body_invalid", "signature.inputs.0.dtype"),
     a_default_of_another_dtype=Bad(inputs(default="1"), 400, "signature_invalid", "signature.inputs.0"),
+    a_default_past_float32=Bad(inputs(dtype="float32", default=1e39), 400, "signature_invalid", "signature.inputs.0"),
     a_null_default_that_may_not_be=Bad(inputs(default=None), 400, "signature_invalid", "signature.inputs.0"),
     categories_of_a_number=Bad(inputs(categories=["a"]), 400, "signature_invalid", "signature.inputs.0"),
     an_input_of_no_key_field=Bad(inputs(from_key="region"), 400, "signature_invalid", "signature.inputs.0"),

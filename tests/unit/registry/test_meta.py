@@ -58,6 +58,7 @@ def test_true_and_one_are_different_classes():
         ({"examples": {"instances": []}}, "examples"),
         ({"examples": {"instances": [], "predictions": []}}, "examples"),
         ({"examples": {"instances": [[1]], "predictions": []}}, "examples"),
+        ({"examples": {"instances": [[[[[[[[[[1]]]]]]]]]], "predictions": [1]}}, "examples"),
         ({"examples": {"instances": {}, "predictions": {}}}, "examples"),
         ({"examples": {"instances": [[1]] * 101, "predictions": [1] * 101}}, "examples"),
     ],

@@ -10,6 +10,7 @@ from registry.signature import (
     InputSpec,
     OutputSpec,
     Signature,
+    cell_of_text,
     default_fits,
     timestamp_micros,
 )
@@ -207,3 +208,36 @@ def test_a_timestamp_is_microseconds_since_1970_utc(text, micros):
 def test_a_cell_is_never_converted_to_fit(dtype, good, bad):
     assert all(default_fits(dtype, value) for value in good)
     assert not any(default_fits(dtype, value) for value in bad)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "cell"),
+    [
+        ("string", " 7 ", " 7 "),
+        ("int64", "007", 7),
+        ("int64", "-9223372036854775808", -(2**63)),
+        ("float64", "-1.5e3", -1500.0),
+        ("float32", "12", 12.0),
+        ("bool", "1", True),
+        ("bool", "false", False),
+        ("timestamp", "2026-11-19T08:00:00Z", "2026-11-19T08:00:00Z"),
+    ],
+)
+def test_a_keys_text_stands_for_one_cell(dtype, text, cell):
+    found = cell_of_text(dtype, text)
+    assert (found, type(found)) == (cell, type(cell))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "texts"),
+    [
+        ("int64", ["", " 1", "1_0", "+1", "1.0", "1e3", "0x1", "\u0661", "9223372036854775808", "1\n"]),
+        ("float64", ["", "nan", "inf", "-Infinity", "1e999", "1_0", ".5", "1.", " 1", "\u0661", "1\n"]),
+        ("bool", ["", "True", "yes", "2"]),
+        ("timestamp", ["", "yesterday", "2026-13-01"]),
+    ],
+)
+def test_a_keys_text_in_any_other_spelling_stands_for_none(dtype, texts):
+    for text in texts:
+        with pytest.raises(ValueError):
+            cell_of_text(dtype, text)
