@@ -67,7 +67,7 @@ def test_an_import_under_load_costs_no_request_and_no_lease(house, tmp_path):
         assert seen == {(member, "alive") for member in before}
         outcomes = flowing.outcomes
         assert failed(outcomes) == []
-        assert len(outcomes) >= 0.5 * RATE * seconds, f"{len(outcomes)} requests in {seconds:.1f} s"
+        assert len(outcomes) >= 0.25 * RATE * seconds, f"{len(outcomes)} requests in {seconds:.1f} s"
         for outcome in outcomes:
             store = outcome.answer["model"]["key"].removeprefix("store=").removesuffix("/brand=a")
             assert outcome.answer["predictions"] == [10_000.0 + int(store)]

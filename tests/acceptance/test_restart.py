@@ -192,3 +192,8 @@ def test_a_damaged_artifact_never_becomes_a_model(home, tmp_path):
         assert [value(client, store) for store in range(1, 8)] == expected
         with pytest.raises(ReleaseRefusedError, match="2 failed"):
             client.release(GROUP, base=1, gates={"max_failed": 1})
+        for store in (2, 6):  # the same bytes again make it whole
+            assert not client.register(GROUP, key(store), constant(2000 + store)).created
+        healed = client.release(GROUP, set=[(key(2), 2), (key(6), 1)], gates={"max_failed": 0})
+        client.promote(GROUP, healed.number)
+        assert [value(client, store) for store in range(1, 8)] == [1001, 2002, 1003, 1004, 1005, 2006, 2007]

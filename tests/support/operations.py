@@ -60,7 +60,7 @@ def offline(home: Path) -> "Iterator[Client]":
         return replace(builder_settings(settings), prepare=f"{__name__}:prepare", **steps)
 
     def settings() -> Settings:
-        return Settings(lease_seconds=0.5, builder_children=1)
+        return Settings(lease_seconds=0.3, builder_children=1)
 
     with open_house(home, settings=settings, building=building) as house, Client(HouseTransport(house)) as client:
         yield client
@@ -97,7 +97,8 @@ def build_template(home: Path) -> None:
 
 
 def _import(client: "Client", home: Path, group: str, fleet: Mapping[str, bytes]) -> None:
-    client.import_fleet(group, fleet_file(home.with_suffix(".parquet"), fleet))
+    path = fleet_file(home.with_suffix(".parquet"), fleet)
+    client.import_fleet(group, path, pause=lambda seconds: time.sleep(min(seconds, 0.05)))
 
 
 def register(client: "Client", home: Path) -> None:

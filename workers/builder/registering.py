@@ -6,9 +6,12 @@ stores the same object again under the same digest and adds no second version.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, cast
 
-from registry.artifacts.bundle import write_frames
+from registry.artifacts.bundle import read_slice, write_frames
+from registry.artifacts.frames import verified
+from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.failpoints import failpoint
 from registry.groups import get_group
 from registry.keys import PartitionKey
@@ -66,11 +69,16 @@ def _request(context: BuilderContext, group: Group, payload: Mapping[str, Any]) 
 
 
 def _place(context: BuilderContext, group: Group, key: PartitionKey, proof: Proof) -> BundleSlice:
-    """Where the artifact lies: where the key's newest version has the same bytes already, else in a new bundle."""
+    """Where the artifact lies: where the key's newest version has the same bytes already, else in a new bundle.
+
+    Where those bytes were lost or damaged, writing them again heals the bundle of a model that was registered alone.
+    """
     with context.database.read() as conn:
         head = newest(conn, group, key)
     if head is not None and head.place is not None and head.digest == proof.digest:
-        return head.place
+        with suppress(ArtifactMissingError, ArtifactDamagedError):
+            verified(read_slice(context.store, head.place, proof.size), proof.digest)
+            return head.place
     [place] = write_frames(context.store, [proof.frame])
     return place
 
