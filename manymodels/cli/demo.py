@@ -8,21 +8,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manymodels.cli.models import import_progress
 from manymodels.cli.output import console, print_json, table
+from manymodels.cli.progress import bars, import_updates
 from manymodels.cli.served import serving
 from manymodels.cli.session import Session, needing_server, session_of
 from manymodels.client import Client
 from manymodels.errors import ManymodelsError, NotFoundError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.progress import Progress
+
     from manymodels.demo.agreement import Agreement
     from manymodels.demo.history import Shelf
     from manymodels.demo.training import Kind, Trained
@@ -50,9 +54,8 @@ def demo(
     with _home(session.home) as home, _ending_on_sigterm(), serving(home, _port(port, once=once)) as served:
         started = time.monotonic()
         url = served.url()
-        fleets = _train(session, shelf)
         with Client(url) as client:
-            _bring_in(session, client, home, fleets)
+            fleets = _make_fleets(session, client, shelf, home)
             found = _agreement(session, client, shelf, fleets) if once else []
         seconds = time.monotonic() - started
         if once:
@@ -67,55 +70,64 @@ def _port(port: int | None, *, once: bool) -> int:
     return port if port is not None else 0 if once else 8080
 
 
-def _train(session: Session, shelf: "Shelf") -> Fleets:
+def _make_fleets(session: Session, client: Client, shelf: "Shelf", home: Path) -> Fleets:
+    """Train fleet after fleet; while one is trained, the one before is imported, released and promoted."""
     with needing_server("demo", "server,demo"):
         from manymodels.demo.history import make_history
-        from manymodels.demo.training import KINDS, fleet_size, train_fleet
+        from manymodels.demo.training import KINDS
 
     history = make_history(shelf)
     session.say(f"a history of {len(history):,} weekly sales, {history['units'].sum():,.0f} units sold")
-    fleets: Fleets = []
-    with _bars(session) as bars:
+    with bars(session) as shown, ThreadPoolExecutor(1) as bringing:
+        fleets = []
+        brought = []
         for kind in KINDS:
-            task = bars.add_task(f"training {kind.group}", total=fleet_size(history))
-            fleet = []
-            for model in train_fleet(kind, history):
-                fleet.append(model)
-                bars.advance(task)
+            fleet = _train(shown, kind, history)
             fleets.append((kind, fleet))
+            brought.append(bringing.submit(_bring_in, shown, client, kind, fleet, home))
+        for each in brought:
+            each.result()
     return fleets
 
 
-def _bring_in(session: Session, client: Client, home: Path, fleets: Fleets) -> None:
-    """Write each fleet as Parquet, create its group, import, and make the release live."""
+def _train(shown: "Progress", kind: "Kind", history: "DataFrame") -> list["Trained"]:
+    from manymodels.demo.training import fleet_size, train_fleet
+
+    task = shown.add_task(f"training {kind.group}", total=fleet_size(history))
+    fleet = []
+    for model in train_fleet(kind, history):
+        fleet.append(model)
+        shown.advance(task)
+    return fleet
+
+
+def _bring_in(shown: "Progress", client: Client, kind: "Kind", fleet: list["Trained"], home: Path) -> None:
+    """Write a fleet as Parquet, create its group, import it, and make the release live."""
     from manymodels.demo.parquet import write_fleet
     from manymodels.demo.training import FALLBACK, KEY, SIGNATURE
 
-    folder = home / "fleets"
-    folder.mkdir(exist_ok=True)
-    with import_progress(session) as progress:
-        for kind, fleet in fleets:
-            path = folder / f"{kind.group}.parquet"
-            write_fleet(path, kind, fleet, datetime.now(UTC))
-            try:
-                client.group(kind.group)
-            except NotFoundError:
-                client.create_group(kind.group, KEY, SIGNATURE, fallback=FALLBACK)
-            (record,) = client.import_fleet(kind.group, path, progress=progress)
-            if record.release is not None:
-                client.promote(kind.group, record.release)
+    path = home / "fleets" / f"{kind.group}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    write_fleet(path, kind, fleet, datetime.now(UTC))
+    try:
+        client.group(kind.group)
+    except NotFoundError:
+        client.create_group(kind.group, KEY, SIGNATURE, fallback=FALLBACK)
+    (record,) = client.import_fleet(kind.group, path, progress=import_updates(shown))
+    if record.release is not None:
+        client.promote(kind.group, record.release)
 
 
 def _agreement(session: Session, client: Client, shelf: "Shelf", fleets: Fleets) -> list["Agreement"]:
-    from manymodels.demo.agreement import WAYS, compare
+    from manymodels.demo.agreement import WAYS, asked_of, compare
     from manymodels.demo.history import next_weeks, trained_partitions, untrained_partitions
 
-    asked = next_weeks(shelf, trained_partitions(shelf) + untrained_partitions(shelf), rows=3)
+    asked = asked_of(next_weeks(shelf, trained_partitions(shelf) + untrained_partitions(shelf), rows=3))
     found = []
-    with _bars(session) as bars:
-        task = bars.add_task("comparing", total=len(fleets) * len(WAYS))
+    with bars(session) as shown:
+        task = shown.add_task("comparing with the native libraries", total=len(fleets) * len(WAYS))
         for kind, fleet in fleets:
-            found += compare(client, kind, fleet, asked, lambda: bars.advance(task))
+            found += compare(client, kind, fleet, asked, lambda: shown.advance(task))
     return found
 
 
@@ -175,9 +187,3 @@ def _ending_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _bars(session: Session) -> Any:
-    from rich.progress import Progress
-
-    return Progress(console=console(stderr=True), disable=session.json)

@@ -1,7 +1,5 @@
 """Commands about models: register one, import a fleet, list, look into the history, delete."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +16,9 @@ from manymodels.cli.arguments import (
     read_numbers,
     read_pairs,
 )
-from manymodels.cli.output import console, size_text, table
-from manymodels.cli.session import Session, session_of
-from manymodels.fleet import Progress
+from manymodels.cli.output import size_text, table
+from manymodels.cli.progress import bars, import_updates
+from manymodels.cli.session import session_of
 from manymodels.records import Import, ModelVersion
 
 RUNTIME = Annotated[
@@ -86,7 +84,8 @@ def import_(
     if on_error not in ("fail", "skip"):
         raise typer.BadParameter(f"--on-error is fail or skip, got {on_error!r}")
     session = session_of(context)
-    with session.client() as client, import_progress(session) as progress:
+    with session.client() as client, bars(session) as shown:
+        progress = import_updates(shown)
         records = client.import_fleet(group, source, runtime=runtime, on_error=on_error, progress=progress)
     session.show(records, imports_view)
 
@@ -128,39 +127,6 @@ def delete(context: typer.Context, group: GROUP, key: KEY) -> None:
     with session.client() as client:
         number = client.delete_model(group, read_key(key))
     session.show({"version": number, "tombstone": True}, lambda _: f"deleted by tombstone version {number}")
-
-
-@contextmanager
-def import_progress(session: Session) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar over the rows of each file, on stderr; silent for machines."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    bars = Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console(stderr=True),
-        disable=session.json,
-    )
-    tasks: dict[int, Any] = {}
-
-    def update(progress: Progress) -> None:
-        if progress.index not in tasks:
-            tasks[progress.index] = bars.add_task("", total=None)
-        record = progress.record
-        doing = "releasing" if progress.releasing else "waiting" if record.state == "queued" else record.state
-        name = (
-            progress.path.name
-            if progress.files == 1
-            else f"{progress.path.name} ({progress.index + 1}/{progress.files})"
-        )
-        done = record.proved + record.rejected
-        bars.update(tasks[progress.index], description=f"{doing} {name}", completed=done, total=record.rows or None)
-
-    with bars:
-        yield update
 
 
 def imports_view(records: list[Import]) -> Any:

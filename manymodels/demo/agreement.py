@@ -4,7 +4,7 @@ The model that must answer is found here from first principles (the partition's 
 group's), so that a wrong fallback is caught as well as a wrong number.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -57,21 +57,51 @@ class Expected:
     levels: list[int]
 
 
-def expected_answers(fleet: Sequence[Trained], asked: pd.DataFrame) -> Expected:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of one key: `rows` of the whole, as a frame of the features and as they go to a single predict."""
+
+    key: dict[str, str]
+    rows: list[int]
+    features: pd.DataFrame
+    instances: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """All rows asked, keys and features side by side, and the same by key."""
+
+    table: pd.DataFrame
+    questions: list[Question]
+
+
+def asked_of(table: pd.DataFrame) -> Asked:
+    """Group the rows to ask by their key."""
+    features = table[list(FEATURES)]
+    instances = cast("list[dict[str, Any]]", features.to_dict("records"))
+    questions = []
+    for values, positions in table.groupby(list(KEY), sort=False).indices.items():
+        rows = [int(position) for position in positions]
+        key = dict(zip(KEY, cast("tuple[str, ...]", values), strict=True))
+        questions.append(Question(key, rows, features.iloc[rows], [instances[row] for row in rows]))
+    return Asked(table, questions)
+
+
+def expected_answers(fleet: Sequence[Trained], asked: Asked) -> Expected:
     """The native answers of the models that must answer these rows."""
     models = {_identity(model.key): model for model in fleet}
-    predictions = np.full(len(asked), np.nan)
-    levels = [0] * len(asked)
-    for key, positions in _by_key(asked):
-        level, model = _answering(models, key)
-        predictions[positions] = model.native(asked.iloc[positions][list(FEATURES)])
-        for position in positions:
-            levels[position] = level
+    predictions = np.full(len(asked.table), np.nan)
+    levels = [0] * len(asked.table)
+    for question in asked.questions:
+        level, model = _answering(models, question.key)
+        predictions[question.rows] = model.native(question.features)
+        for row in question.rows:
+            levels[row] = level
     return Expected(predictions, levels)
 
 
 def compare(
-    client: Asking, kind: Kind, fleet: Sequence[Trained], asked: pd.DataFrame, advance: Callable[[], None]
+    client: Asking, kind: Kind, fleet: Sequence[Trained], asked: Asked, advance: Callable[[], object]
 ) -> list[Agreement]:
     """Ask in all three ways and compare; `advance` is called after each."""
     expected = expected_answers(fleet, asked)
@@ -104,12 +134,6 @@ def judged(
     return Agreement(kind.group, way, len(served), fallbacks, float(np.max(difference)), tuple(wrong))
 
 
-def _by_key(asked: pd.DataFrame) -> Iterator[tuple[dict[str, str], list[int]]]:
-    """Each key of the rows asked, and the positions of its rows."""
-    for values, positions in asked.groupby(list(KEY), sort=False).indices.items():
-        yield dict(zip(KEY, cast("tuple[str, ...]", values), strict=True)), [int(position) for position in positions]
-
-
 def _answering(models: Mapping[tuple[tuple[str, str], ...], Trained], key: Mapping[str, str]) -> tuple[int, Trained]:
     for level, fields in enumerate((KEY, *FALLBACK)):
         model = models.get(_identity({field: key[field] for field in fields}))
@@ -122,23 +146,22 @@ def _identity(key: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(key.items()))
 
 
-def _ask_single(client: Asking, group: str, asked: pd.DataFrame) -> tuple[list[Any], list[int | None]]:
-    predictions: list[Any] = [None] * len(asked)
-    levels: list[int | None] = [None] * len(asked)
-    for key, positions in _by_key(asked):
-        answer = client.predict(group, key, asked.iloc[positions][list(FEATURES)])
-        for position, value in zip(positions, answer.predictions, strict=True):
-            predictions[position] = value
-            levels[position] = answer.model.fallback_level
+def _ask_single(client: Asking, group: str, asked: Asked) -> tuple[list[Any], list[int | None]]:
+    predictions: list[Any] = [None] * len(asked.table)
+    levels: list[int | None] = [None] * len(asked.table)
+    for question in asked.questions:
+        answer = client.predict(group, question.key, question.instances)
+        for row, value in zip(question.rows, answer.predictions, strict=True):
+            predictions[row] = value
+            levels[row] = answer.model.fallback_level
     return predictions, levels
 
 
-def _ask_json(client: Asking, group: str, asked: pd.DataFrame) -> tuple[Sequence[Any], Sequence[int | None]]:
-    body = {"columns": list(asked.columns), "data": [list(row) for row in asked.itertuples(index=False)]}
-    result = client.predict_bulk(group, body)
+def _ask_json(client: Asking, group: str, asked: Asked) -> tuple[Sequence[Any], Sequence[int | None]]:
+    result = client.predict_bulk(group, asked.table.to_dict("split", index=False))
     return result.predictions, result.fallback_level
 
 
-def _ask_arrow(client: Asking, group: str, asked: pd.DataFrame) -> tuple[Sequence[Any], Sequence[int | None]]:
-    result = client.predict_bulk(group, asked)
+def _ask_arrow(client: Asking, group: str, asked: Asked) -> tuple[Sequence[Any], Sequence[int | None]]:
+    result = client.predict_bulk(group, asked.table)
     return result.predictions, result.fallback_level

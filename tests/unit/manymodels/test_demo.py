@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from manymodels.demo.agreement import Expected, expected_answers, judged
+from manymodels.demo.agreement import Expected, asked_of, expected_answers, judged
 from manymodels.demo.history import (
     FEATURES,
     NEW_BRAND,
@@ -22,6 +22,7 @@ from manymodels.demo.parquet import write_fleet
 from manymodels.demo.tour import tour
 from manymodels.demo.training import KINDS, fleet_size, train_fleet
 
+RIDGE, LIGHTGBM, _ = KINDS
 SHELF = Shelf(stores=4, new_stores=1, weeks=60)
 
 
@@ -74,7 +75,7 @@ def test_lightgbm_bytes_answer_like_the_model_they_were_made_of(fleets, history)
 
 def test_the_parquet_file_has_null_where_a_key_is_partial(fleets, tmp_path):
     path = tmp_path / "fleet.parquet"
-    write_fleet(path, KINDS[0], fleets["lightgbm"], datetime(2026, 11, 20, 6, tzinfo=UTC))
+    write_fleet(path, LIGHTGBM, fleets["lightgbm"], datetime(2026, 11, 20, 6, tzinfo=UTC))
     table = pq.read_table(path)
     last, brand = table.slice(24, 1).to_pylist()[0], table.slice(18, 1).to_pylist()[0]
     assert table.num_rows == 25
@@ -86,26 +87,26 @@ def test_the_parquet_file_has_null_where_a_key_is_partial(fleets, tmp_path):
 
 def test_the_model_that_must_answer_is_the_partitions_own_then_its_brands_then_the_groups(fleets):
     partitions = [trained_partitions(SHELF)[0], untrained_partitions(SHELF)[0], untrained_partitions(SHELF)[-1]]
-    asked = next_weeks(SHELF, partitions, rows=2)
+    asked = asked_of(next_weeks(SHELF, partitions, rows=2))
     fleet = fleets["lightgbm"]
     expected = expected_answers(fleet, asked)
     assert expected.levels == [0, 0, 1, 1, 2, 2]
-    features = asked[list(FEATURES)]
+    features = asked.table[list(FEATURES)]
     assert np.array_equal(expected.predictions[4:], fleet[24].native(features.iloc[4:]))
     assert np.array_equal(expected.predictions[2:4], fleet[18].native(features.iloc[2:4]))
 
 
 def test_an_exact_kind_is_judged_to_the_last_bit():
     expected = Expected(np.array([1.0, 2.0]), [0, 0])
-    assert judged(KINDS[0], "single", expected, [1.0, 2.0], [0, 0]).wrong == ()
-    (line,) = judged(KINDS[0], "single", expected, [1.0, np.nextafter(2.0, 3.0)], [0, 0]).wrong
+    assert judged(LIGHTGBM, "single", expected, [1.0, 2.0], [0, 0]).wrong == ()
+    (line,) = judged(LIGHTGBM, "single", expected, [1.0, np.nextafter(2.0, 3.0)], [0, 0]).wrong
     assert line.startswith("row 1")
 
 
 def test_other_kinds_are_judged_to_a_millionth():
     expected = Expected(np.array([1.0, 2.0]), [0, 0])
-    assert judged(KINDS[1], "single", expected, [1.0, 2.0 * (1 + 9e-7)], [0, 0]).wrong == ()
-    assert len(judged(KINDS[1], "single", expected, [1.0, 2.0 * (1 + 2e-6)], [0, 0]).wrong) == 1
+    assert judged(RIDGE, "single", expected, [1.0, 2.0 * (1 + 9e-7)], [0, 0]).wrong == ()
+    assert len(judged(RIDGE, "single", expected, [1.0, 2.0 * (1 + 2e-6)], [0, 0]).wrong) == 1
 
 
 def test_a_missing_answer_and_a_wrong_fallback_never_pass():
