@@ -50,10 +50,10 @@ def import_figures(home: Path, parquet: Path, *, models: int) -> list[Figure]:
             "one-model hotfix to live",
             median(hotfixes),
             "s",
-            f"{spread(hotfixes, _seconds)}; shards rewritten by one hotfix: {rewritten}",
+            f"{spread(hotfixes, 's', 2)}; shards rewritten by one hotfix: {rewritten}",
             most=1.0,
         ),
-        Figure("disable to live", median(disables), "s", spread(disables, _seconds), most=1.0),
+        Figure("disable to live", median(disables), "s", spread(disables, "s", 2), most=1.0),
     ]
 
 
@@ -106,7 +106,3 @@ def _changed_shards(control: Control) -> list[int]:
     """Shards that each hotfix release rewrote (all releases but the first, which is the import's)."""
     releases = control.call("GET", f"/v1/groups/{GROUP}/releases")["releases"]
     return [release["report"]["changed_shards"] for release in releases if release["number"] > 1]
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s"

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ CORES: Final = sorted(os.sched_getaffinity(0))
 LOAD_CORE: Final = CORES[0]
 SERVER_CORE: Final = CORES[-1]
 
+QUIET: Final = 1.0  # load average up to which a run is taken for undisturbed
 LIBRARIES: Final = (
     "uvicorn",
     "uvloop",
@@ -27,13 +29,15 @@ LIBRARIES: Final = (
 )
 
 
+@cache
 def machine() -> list[str]:
-    """The machine and the library versions, one fact a line."""
+    """The machine and the library versions, one fact a line; as they were when first asked."""
+    busy = os.getloadavg()[0]
     return [
         f"processor: {_from('/proc/cpuinfo', 'model name')}, {len(CORES)} cores",
         f"memory: {_memory_gib():.0f} GiB; kernel {platform.release()}",
         f"Python {platform.python_version()}; " + ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
-        f"load average at the start: {os.getloadavg()[0]:.2f}",
+        f"load average at the start: {busy:.2f}{', so other work takes part in every figure' if busy > QUIET else ''}",
     ]
 
 

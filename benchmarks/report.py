@@ -1,7 +1,7 @@
 """Figures of a run: ratios first, for they travel to other machines; what they were made of beside them."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,9 +66,10 @@ def of_rounds(over: Sequence[float], under: Sequence[float]) -> float:
     return median(first / second for first, second in zip(over, under, strict=True))
 
 
-def spread(values: Sequence[float], form: Callable[[float], str]) -> str:
+def spread(values: Sequence[float], unit: str, digits: int = 0) -> str:
     """Median and range of the rounds."""
-    return f"{form(median(values))} ({form(min(values))} to {form(max(values))})"
+    middle, least, most = (f"{value:,.{digits}f}" for value in (median(values), min(values), max(values)))
+    return f"{middle} {unit} ({least} to {most})"
 
 
 def as_text(figures: Sequence[Figure]) -> str:

@@ -150,14 +150,14 @@ def _figures(rounds: list[Measured]) -> list[Figure]:
     rival_bulk = [rate * payloads.BULK_KEYS for rate in rates("rival_bulk")]
     ours, echo, rival = rates("ours"), rates("echo"), rates("rival")
     tails = f"p50 {_middle(rounds, 'p50')}, p99 {_middle(rounds, 'p99')}"
-    one = f"ours {spread(halves('ours_one'), _micros)}, echo {spread(halves('echo_one'), _micros)}"
-    rival_one = f"ours {spread(halves('ours_one'), _micros)}, rival {spread(halves('rival_one'), _micros)}"
+    one = f"ours {spread(halves('ours_one'), 'us')}, echo {spread(halves('echo_one'), 'us')}"
+    rival_one = f"ours {spread(halves('ours_one'), 'us')}, rival {spread(halves('rival_one'), 'us')}"
     return [
         Figure(
             "single predict, 16 connections, share of a bare echo",
             of_rounds(ours, echo),
             "x",
-            f"ours {spread(ours, _rate)}, {tails}; echo {spread(echo, _rate)}",
+            f"ours {spread(ours, 'req/s')}, {tails}; echo {spread(echo, 'req/s')}",
             least=0.45,
         ),
         Figure(
@@ -171,7 +171,7 @@ def _figures(rounds: list[Measured]) -> list[Figure]:
             "single predict over the rival's, one process each",
             of_rounds(ours, rival),
             "x",
-            f"rival {spread(rival, _rate)}",
+            f"rival {spread(rival, 'req/s')}",
             least=2.0,
         ),
         Figure(
@@ -180,19 +180,19 @@ def _figures(rounds: list[Measured]) -> list[Figure]:
             "x",
             rival_one,
         ),
-        Figure("500-key JSON bulk", median(bulk), "rows/s", f"ours {spread(bulk, _rows)}", least=40_000),
+        Figure("500-key JSON bulk", median(bulk), "rows/s", f"ours {spread(bulk, 'rows/s')}", least=40_000),
         Figure(
             "500-key JSON bulk over a loop of Booster.predict",
             of_rounds(bulk, native),
             "x",
-            f"loop {spread(native, _rows)}",
+            f"loop {spread(native, 'rows/s')}",
             least=2.0,
         ),
         Figure(
             "500-key JSON bulk over the rival's",
             of_rounds(bulk, rival_bulk),
             "x",
-            f"rival {spread(rival_bulk, _rows)}",
+            f"rival {spread(rival_bulk, 'rows/s')}",
             least=2.0,
         ),
         Figure("load generator's own use of its core, at most", _busiest(rounds), "x", "over all loads above"),
@@ -205,16 +205,4 @@ def _busiest(rounds: list[Measured]) -> float:
 
 
 def _middle(rounds: list[Measured], percentile: str) -> str:
-    return _micros(median(getattr(measured.ours, percentile) for measured in rounds))
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f} req/s"
-
-
-def _rows(value: float) -> str:
-    return f"{value:,.0f} rows/s"
-
-
-def _micros(value: float) -> str:
-    return f"{value:,.0f} us"
+    return f"{median(getattr(measured.ours, percentile) for measured in rounds):,.0f} us"
