@@ -57,7 +57,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     from rich.text import Text
 
     cells = [list(row) for row in rows]
-    made = Table(box=SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for index, name in enumerate(columns):
         numbers = bool(cells) and all(isinstance(row[index], int | float | None) for row in cells)
         made.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=numbers)

@@ -8,7 +8,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from manymodels.demo.agreement import Expected, asked_of, expected_answers, judged
+from manymodels.cli.demo import DisagreementError, _conclude
+from manymodels.cli.session import Session
+from manymodels.demo.agreement import Agreement, Expected, asked_of, expected_answers, judged
 from manymodels.demo.history import (
     FEATURES,
     NEW_BRAND,
@@ -114,6 +116,14 @@ def test_a_missing_answer_and_a_wrong_fallback_never_pass():
     for kind in KINDS:
         assert len(judged(kind, "single", expected, [1.0, None], [0, 1]).wrong) == 1
         assert len(judged(kind, "single", expected, [1.0, 2.0], [0, 0]).wrong) == 1
+
+
+def test_one_wrong_answer_fails_the_demo(capsys):
+    good = Agreement("g", "single", 2, 0, 0.0, ())
+    bad = Agreement("g", "JSON bulk", 2, 0, 0.5, ("row 1: 1.0 instead of 2.0",))
+    _conclude(Session(json=True), [good], 1.0)
+    with pytest.raises(DisagreementError, match="g, JSON bulk, row 1"):
+        _conclude(Session(json=True), [good, bad], 1.0)
 
 
 def test_the_tour_names_the_address_in_every_step():
