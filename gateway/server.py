@@ -18,6 +18,7 @@ import uvicorn
 
 from gateway.app import Front
 from gateway.assembly import Assembly
+from gateway.protocol import HeldHeadProtocol
 from gateway.settings import Settings
 from registry.home import Home
 
@@ -52,7 +53,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 Front(assembly.context),
-                http="httptools",
+                http=HeldHeadProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     sql_threads: int = Field(default=4, ge=1, le=64)
     lease_seconds: float = Field(default=3.0, gt=0)
     poll_seconds: float = Field(default=0.05, gt=0, description="how often a process looks for a new revision")
-    promote_seconds: float = Field(default=10.0, gt=0, description="deadline for members to prepare a release")
+    promote_seconds: float = Field(default=30.0, gt=0, description="deadline for members to prepare a release")
     prove_seconds: float = Field(default=60.0, gt=0, description="how long a registration waits for its proof")
     proof_seconds: float = Field(default=30.0, gt=0, description="deadline for parsing and probing one artifact")
     builder_children: int = Field(default=0, ge=0, le=64, description="proof processes; 0 is one a core")

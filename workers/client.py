@@ -38,7 +38,8 @@ class ModelUse:
             "fallback_level": self.fallback_level,
             "trained_through": self.trained_through,
         }
-        object.__setattr__(self, "wire", orjson.dumps(body))
+        # Copied, because the bytes that orjson answers keep a buffer of 4 KB, and thousands of these are remembered.
+        object.__setattr__(self, "wire", bytes(bytearray(orjson.dumps(body))))
 
 
 @dataclass(slots=True)
