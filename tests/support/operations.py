@@ -6,6 +6,7 @@ armed failpoint when they are imported.
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ _PROCESSES.set_forkserver_preload(
         "sqlalchemy.dialects.sqlite",
         "starlette.applications",
         "starlette.routing",
+        "typer",
         "zstandard",
     ]
 )
@@ -188,6 +190,7 @@ def exit_code_at(failpoint: str, home: Path, operation: str) -> int | None:
 
 
 def _carry_out_armed(failpoint: str, home: Path, operation: str) -> None:
+    assert "registry.failpoints" not in sys.modules, "the failpoint would not be seen"
     os.environ[_VARIABLE] = failpoint
     carry_out(home, operation)
 
