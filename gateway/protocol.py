@@ -1,15 +1,33 @@
-"""One write for a small answer: uvicorn hands the head and the body to the socket apart, at a system call each.
+"""uvicorn's HTTP protocol with two short cuts for small answers.
 
-The head is held until the body follows, which for a whole answer is within the same step of the event loop. Should
+A predict that needs no waiting is answered where its last byte was read: no task, no ASGI messages and one write. What
+cannot be answered so (a cold model, a fault, a long body, a pipelined request whose predecessor is under way) takes
+uvicorn's ordinary way to the same application, which answers everything.
+
+On the ordinary way uvicorn hands the head and the body of an answer to the socket apart, at a system call each. Here
+the head is held until the body follows, which for a whole answer is within the same step of the event loop. Should
 nothing follow, the loop's next step sends it, so a streamed answer begins no later than it would have.
 """
 
 import asyncio
-from typing import Any, Final
+import logging
+from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+log = logging.getLogger("manymodels.gateway")
+
 _HEAD: Final = b"HTTP/1.1 "
+_BEFORE: Final = b"/v1/groups/"
+_AFTER: Final = b"/predict"
+PROMPT_BYTES: Final = 64 * 1024  # a longer body takes the ordinary way, which reads within limits and may wait
+
+
+class PromptFront(Protocol):
+    """What the application offers beside ASGI."""
+
+    def prompt_answer(self, group: str, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes | None:
+        """The whole response to a predict, or None."""
 
 
 class HeadHolder:
@@ -19,6 +37,7 @@ class HeadHolder:
         self._transport = transport
         self._loop = loop
         self._held: bytes | None = None
+        self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         """Everything but writing and closing is the transport's own."""
@@ -36,6 +55,12 @@ class HeadHolder:
         else:
             self._transport.write(data)
 
+    def write_whole(self, data: bytes) -> None:
+        """Send an answer that is complete."""
+        if self._held is not None:
+            self.flush()
+        self._transport.write(data)
+
     def close(self) -> None:
         """Send what is held, then close."""
         self.flush()
@@ -48,9 +73,77 @@ class HeadHolder:
             self._transport.write(held)
 
 
-class HeldHeadProtocol(HttpToolsProtocol):
-    """uvicorn's protocol over a transport that writes small answers whole."""
+class PromptProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which answers what it can on the spot. The application must be a `PromptFront`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._front = cast("PromptFront", self.config.app)
+        self._group: str | None = None  # of the predict whose body is being collected
+        self._collected = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as it is called
         """See `asyncio.Protocol.connection_made`."""
-        super().connection_made(HeadHolder(transport, self.loop))  # type: ignore[arg-type] # stands in for one
+        self._holder = HeadHolder(transport, self.loop)
+        super().connection_made(self._holder)  # type: ignore[arg-type] # stands in for one
+
+    def on_headers_complete(self) -> None:
+        """Collect the body of a predict; start anything else the ordinary way."""
+        self._group = self._prompt_group()
+        if self._group is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a piece of a body."""
+        if self._group is None:
+            super().on_body(body)
+            return
+        self._collected = self._collected + body if self._collected else body
+        if len(self._collected) > PROMPT_BYTES:
+            self._go_ordinary_way()
+
+    def on_message_complete(self) -> None:
+        """Answer on the spot, or have it answered."""
+        if self._group is not None:
+            answer = self._answer(self._group)
+            if answer is not None:
+                self._group, self._collected = None, b""
+                self._holder.write_whole(answer)
+                self.on_response_complete()
+                return
+            self._go_ordinary_way()
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """A request that is half read is answered before its connection closes, as on the ordinary way."""
+        if self._group is not None:
+            self._go_ordinary_way()
+        super().shutdown()
+
+    def _prompt_group(self) -> str | None:
+        url = self.url
+        if not (url.endswith(_AFTER) and url.startswith(_BEFORE)):
+            return None
+        parser = self.parser
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return None
+        if self.expect_100_continue or self.flow.write_paused or parser.should_upgrade():
+            return None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None
+        return url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
+
+    def _answer(self, group: str) -> bytes | None:
+        try:
+            return self._front.prompt_answer(group, self.headers, self._collected)
+        except Exception:
+            # The ordinary way meets the same failure and tells the caller of it by its id.
+            log.exception("a predict could not be answered on the spot")
+            return None
+
+    def _go_ordinary_way(self) -> None:
+        collected = self._collected
+        self._group, self._collected = None, b""
+        super().on_headers_complete()
+        if collected:
+            super().on_body(collected)

@@ -18,7 +18,7 @@ import uvicorn
 
 from gateway.app import Front
 from gateway.assembly import Assembly
-from gateway.protocol import HeldHeadProtocol
+from gateway.protocol import PromptProtocol
 from gateway.settings import Settings
 from registry.home import Home
 
@@ -53,7 +53,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 Front(assembly.context),
-                http=HeldHeadProtocol,
+                http=PromptProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

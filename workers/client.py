@@ -4,7 +4,7 @@ A call carries rows for one group and one release; every distinct key of the cal
 the scores of all rows side by side, and for each distinct key either the model that answered or why none did.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,11 +77,18 @@ class ScoreAnswer:
 
     scores: Matrix
     models: Sequence[ModelUse | None]
-    problems: dict[int, Problem]
+    problems: Mapping[int, Problem]
 
 
 class WorkerClient(Protocol):
     """Reaches the worker that serves a shard."""
+
+    def score_now(self, call: ScoreCall) -> ScoreAnswer | None:
+        """The answer of `score` if it can be given without waiting; None if it must be awaited.
+
+        Raises:
+            ReleaseNotReadyError: if the worker does not hold exactly that release.
+        """
 
     async def score(self, call: ScoreCall) -> ScoreAnswer:
         """Score rows.

@@ -6,7 +6,8 @@ in a text column.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +16,48 @@ Matrix = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 
-@dataclass(slots=True)
+_NONE: Final[Mapping[int, Any]] = MappingProxyType({})
+
+
 class Features:
     """Checked rows.
 
     Attributes:
-        matrix: float64, shape (rows, inputs of the signature), C-contiguous. float32 inputs hold values already
-            rounded to float32; bool is 0/1; timestamp is microseconds; string columns hold NaN.
         text: input position -> one text or None a row.
         exact: input position -> int64, shape (rows,), only where a value does not fit float64 exactly.
+        cells: of a single row of plain numbers these numbers in signature order, else None. A runtime that takes them
+            spares the matrix, which costs more than many a model.
     """
 
-    matrix: Matrix
-    text: Mapping[int, Sequence[str | None]] = field(default_factory=dict)
-    exact: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+    __slots__ = ("_matrix", "cells", "exact", "text")
+
+    def __init__(
+        self,
+        matrix: Matrix | None,
+        text: Mapping[int, Sequence[str | None]] = _NONE,
+        exact: Mapping[int, NDArray[np.int64]] = _NONE,
+        *,
+        cells: Sequence[float] | None = None,
+    ) -> None:
+        """Either a matrix, or the `cells` of one row, each exact in float64."""
+        self._matrix = matrix
+        self.text = text
+        self.exact = exact
+        self.cells = cells
+
+    @property
+    def matrix(self) -> Matrix:
+        """float64, shape (rows, inputs of the signature), C-contiguous.
+
+        float32 inputs hold values already rounded to float32; bool is 0/1; timestamp is microseconds; string columns
+        hold NaN.
+        """
+        if self._matrix is None:
+            self._matrix = np.array((self.cells,), dtype=np.float64)
+        return self._matrix
 
     def __len__(self) -> int:
-        return int(self.matrix.shape[0])
+        return 1 if self.cells is not None else len(self.matrix)
 
     def take(self, rows: Rows) -> "Features":
         """The same inputs for some of the rows, in that order (copies)."""

@@ -5,9 +5,10 @@ more than the work. Models that must be loaded are awaited; large calls are scor
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import numpy as np
@@ -29,6 +30,8 @@ T = TypeVar("T")
 INLINE_ROWS: Final = 2000
 LOADS_AT_ONCE: Final = 64
 
+_NO_PROBLEMS: Final[Mapping[int, Problem]] = MappingProxyType({})
+
 
 class LocalWorker:
     """A `WorkerClient` over the holdings of this process. Used from one event loop; its threads live until `close`."""
@@ -38,6 +41,23 @@ class LocalWorker:
         self._cache = cache
         self._loader = loader
         self._threads = ThreadPoolExecutor(score_threads, thread_name_prefix="score")
+
+    def score_now(self, call: ScoreCall) -> ScoreAnswer | None:
+        """See `WorkerClient.score_now`: here it is few rows of one key whose model is warm."""
+        if call.key_rows is not None or len(call.features) > INLINE_ROWS:
+            return None
+        held = self._held(call.group, call.release)
+        try:
+            resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
+            model = self._cache.get(resolved.identity)
+            if model is None:
+                return None
+            scores = model.predict(call.features)
+        except Problem as problem:
+            return _refused(held, call, problem)
+        except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
+            return _refused(held, call, _broken(error))
+        return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
 
     async def score(self, call: ScoreCall) -> ScoreAnswer:
         """See `WorkerClient.score`."""
@@ -64,23 +84,21 @@ class LocalWorker:
         return held
 
     async def _score_one(self, held: HeldRelease, call: ScoreCall) -> ScoreAnswer:
-        """One key: no sheet, no grouping, and nothing awaited while its model is warm."""
+        """One key, its model cold or its rows many: no sheet and no grouping."""
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
             model = self._cache.get(resolved.identity)
             if model is None:
                 model = await self._loader.load(resolved)
-            if len(call.features.matrix) <= INLINE_ROWS:
+            if len(call.features) <= INLINE_ROWS:
                 scores = model.predict(call.features)
             else:
                 scores = await self._in_thread(partial(model.predict, call.features))
         except Problem as problem:
             return _refused(held, call, problem)
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
-            return _refused(
-                held, call, PredictionFailedError(f"the model broke: {type(error).__name__}: {error}"[:500])
-            )
-        return ScoreAnswer(scores, (resolved.use,), {})
+            return _refused(held, call, _broken(error))
+        return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
 
     async def _score_many(self, held: HeldRelease, call: ScoreCall) -> ScoreAnswer:
         sheet = Sheet(call.features, held.signature.width)
@@ -151,6 +169,10 @@ def _score_ready(
         problem = score_key(sheet, model, rows[position])
         if problem is not None:
             resolution.problems[position] = problem
+
+
+def _broken(error: Exception) -> Problem:
+    return PredictionFailedError(f"the model broke: {type(error).__name__}: {error}"[:500])
 
 
 def _refused(held: HeldRelease, call: ScoreCall, problem: Problem) -> ScoreAnswer:

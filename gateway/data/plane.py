@@ -25,7 +25,7 @@ from gateway.data.bulk import json_answer, score_bulk
 from gateway.data.bulk_rows import BulkRows, level_limit, read_json_bulk
 from gateway.data.parameters import read_parameters
 from gateway.data.rows import RowReader
-from gateway.data.single import predict
+from gateway.data.single import read_call, written
 from gateway.errors import (
     DeadlineError,
     InternalError,
@@ -59,6 +59,25 @@ class DataPlane:
         self._single = _Route("predict", context.settings.max_in_flight, self._metrics)
         self._bulk = _Route("bulk", context.settings.max_bulk_in_flight, self._metrics)
 
+    def predict_now(self, group: str, raw: bytes) -> bytes | None:
+        """The response body of a single predict, where it can be given without waiting.
+
+        None if a model must be loaded, or if anything is wrong with the request: then `predict` says what.
+        """
+        started = perf_counter()
+        context = self._context
+        try:
+            view, rows, answers = self._group(group)
+            call, deployment = read_call(view, rows, raw, self._settings.max_instances)
+            answer = context.worker.score_now(call)
+            if answer is None:
+                return None
+            body = written(answer, deployment, answers, self._metrics)
+        except Problem:
+            return None
+        self._metrics.answered("predict", 200, perf_counter() - started)
+        return body
+
     async def predict(self, group: str, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         """`POST /v1/groups/{group}/predict`."""
 
@@ -71,10 +90,10 @@ class DataPlane:
             declared.check_length(limit)
             raw = await read_body(receive, limit)
             view, rows, answers = self._group(group)
-            body = await predict(
-                view, rows, answers, self._context.worker, self._metrics, raw, self._settings.max_instances
-            )
-            return body, JSON
+            call, deployment = read_call(view, rows, raw, self._settings.max_instances)
+            worker = self._context.worker
+            scored = worker.score_now(call) or await worker.score(call)
+            return written(scored, deployment, answers, self._metrics), JSON
 
         await self._single.serve(answer, send, request_id)
 

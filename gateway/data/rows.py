@@ -57,7 +57,7 @@ class RowReader:
         if self._plain and len(instances) == 1:
             quick = self._one_plain_row(instances[0])
             if quick is not None:
-                return Features(quick)
+                return Features(None, cells=quick)
 
         def refuse(row: int, problem: Problem) -> None:
             problem.row = row
@@ -116,11 +116,11 @@ class RowReader:
         """Whether any input is fed from the key."""
         return bool(self._fed)
 
-    def _one_plain_row(self, row: Any) -> Matrix | None:
+    def _one_plain_row(self, row: Any) -> list[float] | None:
         """One object row of plain numbers; None if anything about it needs a closer look."""
         if type(row) is not dict or not row.keys() <= self._positions.keys():
             return None
-        values = []
+        values: list[float] = []
         for name, takes_floats, default in self._plain:
             cell = row.get(name, default)
             kind = type(cell)
@@ -128,7 +128,7 @@ class RowReader:
                 values.append(cell)
             else:
                 return None
-        return np.array((values,), dtype=np.float64)
+        return values
 
     def _columns_of_instances(self, instances: Sequence[Any], fault: Fault) -> Mapping[str, Sequence[Any]]:
         if type(instances[0]) is list:

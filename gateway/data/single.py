@@ -1,6 +1,7 @@
 """The single predict: one key, a few rows, an answer within milliseconds.
 
-Everything a warm answer needs is in memory and the whole path runs without waiting; a cold model is awaited.
+Reading a request and writing its answer are apart, because what lies between them may have to be awaited: a warm model
+answers at once, a cold one is loaded first.
 """
 
 from collections.abc import Mapping
@@ -16,51 +17,46 @@ from gateway.data.bulk_rows import check_rows, level_limit, object_body, parse_j
 from gateway.data.rows import RowReader
 from gateway.errors import BodyInvalidError, NonFinitePredictionError, code_of
 from gateway.metrics import DataMetrics
-from workers.client import ModelUse, ScoreCall, WorkerClient
+from workers.client import ModelUse, ScoreAnswer, ScoreCall
 
 _FIELDS: Final = frozenset({"key", "instances", "max_fallback_level"})
 NON_FINITE: Final = "the model's answer is not a finite number"
 
 
-async def predict(
-    view: GroupView,
-    reader: RowReader,
-    answers: AnswerReader,
-    worker: WorkerClient,
-    metrics: DataMetrics,
-    raw: bytes,
-    limit: int,
-) -> bytes:
-    """Answer one request body.
+def read_call(view: GroupView, reader: RowReader, raw: bytes, limit: int) -> tuple[ScoreCall, DeploymentView]:
+    """Read one request body: what to score, and the deployment that answers.
 
     Raises:
-        Problem: what is wrong with the request, or why no model answers.
+        Problem: what is wrong with the request, or that nothing is live.
     """
     body = object_body(parse_json(raw), _FIELDS)
-    key = view.schema.parse(_field(body, "key", dict))
+    schema = view.schema
+    key = schema.parse(_field(body, "key", dict))
     instances = _field(body, "instances", list)
     check_rows(len(instances), limit, "instances")
-    features = reader.instances(instances, dict(zip(view.schema.fields, key, strict=True)) if reader.feeds else {})
+    features = reader.instances(instances, dict(zip(schema.fields, key, strict=True)) if reader.feeds else {})
     deployment = live_deployment(view)
-    call = ScoreCall(
-        group=view.name,
-        release=deployment.release.number,
-        keys=(key,),
-        key_rows=None,
-        features=features,
-        max_level=level_limit(body, view.schema),
-        disabled=view.disabled,
-    )
-    answer = await worker.score(call)
+    max_level = level_limit(body, schema)
+    release = deployment.release.number
+    return ScoreCall(view.name, release, (key,), None, features, max_level, view.disabled), deployment
+
+
+def written(answer: ScoreAnswer, deployment: DeploymentView, answers: AnswerReader, metrics: DataMetrics) -> bytes:
+    """The response body of a call's answer.
+
+    Raises:
+        Problem: why no model answers.
+    """
     use = answer.models[0]
     if use is None or answer.problems:
         raise answer.problems[0]
-    metrics.level_answered(use.fallback_level, len(instances))
-    body_start = b'{"predictions":' + orjson.dumps(answers.predictions(answer.scores))
-    bad = non_finite_rows(answer.scores)
+    scores = answer.scores
+    metrics.level_answered(use.fallback_level, len(scores))
+    start = b'{"predictions":' + orjson.dumps(answers.predictions(scores))
+    bad = non_finite_rows(scores)
     if len(bad):
-        return body_start + b',"errors":' + _non_finite(bad.tolist()) + _model(use, deployment)
-    return body_start + _model(use, deployment)
+        start += b',"errors":' + _non_finite(bad.tolist())
+    return start + _model(use, deployment)
 
 
 def model_json(use: ModelUse, deployment: DeploymentView) -> bytes:

@@ -1,0 +1,190 @@
+"""What can be answered on the spot is, in one write; everything else takes the ordinary way and loses nothing."""
+
+import asyncio
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from gateway.protocol import PROMPT_BYTES, PromptProtocol
+
+PROMPT = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nprompt"
+
+
+class Front:
+    """Answers bodies of `warm` on the spot, breaks on `broken`, and answers everything as ASGI with what it read."""
+
+    def __init__(self):
+        self.seen = []
+
+    def prompt_answer(self, group, headers, body):
+        self.seen.append((group, dict(headers), body))
+        if body == b"broken":
+            raise RuntimeError("broken")
+        return PROMPT if body == b"warm" else None
+
+    async def __call__(self, scope, receive, send):
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        await asyncio.sleep(0)
+        answer = b"asgi " + scope["path"].encode() + b" " + body[:40]
+        length = b"%d" % len(answer)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": answer})
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self):
+        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)})
+        self.writes = []
+        self.closed = False
+
+    def write(self, data):
+        assert not self.closed
+        self.writes.append(bytes(data))
+
+    def is_closing(self):
+        return self.closed
+
+    def close(self):
+        self.closed = True
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+def talk(*pieces, work=None):
+    """Feed a connection; answers the application, the transport and what was written at once, before any task ran."""
+
+    async def main():
+        front, transport = Front(), Transport()
+        config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off", ws="none")
+        protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(transport)
+        for piece in pieces:
+            protocol.data_received(piece)
+        if work is not None:
+            work(protocol)
+        at_once = list(transport.writes)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        return front, transport, at_once
+
+    return asyncio.run(main())
+
+
+def request(body, path="/v1/groups/oj/predict", headers="", version="1.1", method="POST"):
+    return f"{method} {path} HTTP/{version}\r\nhost: x\r\ncontent-length: {len(body)}\r\n{headers}\r\n{body}".encode()
+
+
+def test_a_warm_predict_is_answered_where_it_was_read_in_one_write():
+    front, transport, at_once = talk(request("warm", headers="X-Request-Id: 7\r\n"))
+    assert at_once == transport.writes == [PROMPT]
+    group, headers, body = front.seen[0]
+    assert (group, headers[b"x-request-id"], body) == ("oj", b"7", b"warm")
+
+
+def test_a_body_in_pieces_is_answered_with_its_last_byte():
+    raw = request("warm")
+    _, _, at_once = talk(*[raw[i : i + 1] for i in range(len(raw))])
+    assert at_once == [PROMPT]
+
+
+def test_several_requests_in_one_read_are_answered_in_order():
+    _, transport, at_once = talk(request("warm") * 3)
+    assert at_once == transport.writes == [PROMPT] * 3
+
+
+@pytest.mark.parametrize("body", ["cold", "broken"])
+def test_what_cannot_be_answered_at_once_reaches_the_application_whole(body):
+    raw = request(body)
+    _, transport, at_once = talk(raw[:-2], raw[-2:])
+    assert at_once == []
+    assert b"".join(transport.writes).endswith(b"asgi /v1/groups/oj/predict " + body.encode())
+
+
+def test_a_warm_request_behind_a_cold_one_waits_its_turn():
+    _, transport, _ = talk(request("cold") + request("warm"))
+    written = b"".join(transport.writes)
+    assert written.count(b"HTTP/1.1 200") == 2
+    assert written.index(b"cold") < written.index(b"warm")
+    assert b"prompt" not in written
+
+
+def test_a_connection_that_answered_a_cold_one_answers_warm_ones_at_once_again():
+    front, transport = Front(), Transport()
+
+    async def main():
+        config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off", ws="none")
+        protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(transport)
+        protocol.data_received(request("cold"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        transport.writes.clear()
+        protocol.data_received(request("warm"))
+        assert transport.writes == [PROMPT]
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
+
+
+def test_a_long_body_takes_the_ordinary_way_from_where_it_grew_long():
+    body = "x" * (PROMPT_BYTES + 10)
+    raw = request(body)
+    front, transport, _ = talk(raw[:1000], raw[1000:-5], raw[-5:])
+    assert front.seen == []
+    assert b"asgi /v1/groups/oj/predict xxx" in b"".join(transport.writes)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        request("warm", version="1.0"),
+        request("warm", headers="connection: close\r\n"),
+        request("warm", headers="expect: 100-continue\r\n"),
+        request("warm", method="PUT"),
+        request("warm", path="/v1/groups/oj/predict?x=1"),
+        request("warm", path="/v1/groups/oj/predict/bulk"),
+        request("warm", path="/v1/groups/oj"),
+    ],
+)
+def test_everything_out_of_the_ordinary_takes_the_ordinary_way(raw):
+    front, transport, _ = talk(raw)
+    assert front.seen == []
+    assert b"asgi /v1/groups/oj" in b"".join(transport.writes)
+
+
+def test_a_slow_reader_is_not_written_to_on_the_spot():
+    raw = request("warm")
+    front, transport, _ = talk(raw, work=lambda protocol: (protocol.pause_writing(), protocol.data_received(raw)))
+    assert len(front.seen) == 1
+    assert transport.writes == [PROMPT]
+
+
+def test_a_request_half_read_at_shutdown_is_answered_before_the_connection_closes():
+    raw = request("warm")
+
+    def work(protocol):
+        protocol.shutdown()
+        protocol.data_received(raw[-2:])
+
+    _, transport, at_once = talk(raw[:-2], work=work)
+    assert at_once == []
+    assert b"asgi /v1/groups/oj/predict warm" in b"".join(transport.writes)
+    assert transport.closed
+
+
+def test_an_idle_connection_closes_at_shutdown():
+    _, transport, _ = talk(request("warm"), work=lambda protocol: protocol.shutdown())
+    assert transport.writes == [PROMPT]
+    assert transport.closed
