@@ -70,8 +70,11 @@ def score_key(sheet: Sheet, model: LoadedModel, rows: Rows) -> Problem | None:
 
 
 def score_warm(sheet: Sheet, resolution: Resolution, rows: Sequence[Rows], cache: ModelCache) -> list[int]:
-    """Score the keys whose models are in the cache; answers the positions of the others."""
+    """Score the keys whose models are in the cache, packed ones together; answers the positions of the others."""
     cold = []
+    packs: list[int] = []
+    packed_rows: list[int] = []
+    held: list[LoadedModel] = []  # nobody else may hold a packed model until the kernel has run
     problems, get = resolution.problems, cache.get
     for position, resolved in enumerate(resolution.found):
         if resolved is None:
@@ -80,7 +83,14 @@ def score_warm(sheet: Sheet, resolution: Resolution, rows: Sequence[Rows], cache
         if model is None:
             cold.append(position)
             continue
+        if model.pack:
+            held.append(model)
+            packs.extend([model.pack] * len(rows[position]))
+            packed_rows.extend(rows[position])
+            continue
         problem = score_key(sheet, model, rows[position])
         if problem is not None:
             problems[position] = problem
+    if held:
+        sheet.score_packed(packs, packed_rows)
     return cold

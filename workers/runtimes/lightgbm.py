@@ -5,10 +5,8 @@ fast call on a desk of preallocated buffers, because at a few microseconds a mod
 """
 
 import ctypes
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from struct import Struct
+import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,12 +14,19 @@ import numpy as np
 from registry.signature import Signature
 from workers.errors import PredictionFailedError, SignatureMismatchError
 from workers.features import Features, Matrix
+from workers.packing.proof import is_proven
+from workers.packing.trees import NotPackableError, Words, pack_lightgbm
 from workers.runtimes.binding import bind_inputs
+from workers.runtimes.categories import Codes, encode
+from workers.runtimes.desk import Desks
 from workers.runtimes.lightgbm_library import Handle, library
+from workers.runtimes.lightgbm_packed import PackedLightGBM
 from workers.runtimes.lightgbm_text import ModelText, assign_categories, read_text, sniff_text
 from workers.runtimes.projection import Projection
-from workers.runtimes.runtime import Binding
+from workers.runtimes.runtime import Binding, LoadedModel
 from workers.runtimes.sheet import Sheet, score_gathered
+
+log = logging.getLogger("manymodels.workers")
 
 # Objectives whose single output is the probability of the second class.
 _BINARY: Final = frozenset({"binary", "cross_entropy", "xentropy"})
@@ -29,6 +34,9 @@ _BINARY: Final = frozenset({"binary", "cross_entropy", "xentropy"})
 _MANY_ROWS: Final = 8
 _OUTPUT_LENGTH: Final = ctypes.c_int64()  # the C API insists on saying how many numbers it wrote
 _LENGTH: Final = ctypes.addressof(_OUTPUT_LENGTH)
+
+
+MOST_PACKED: Final = 8 << 20  # bytes of a text; of a larger model the trees' own size outweighs how they lie
 
 
 class LightGBMRuntime:
@@ -40,39 +48,33 @@ class LightGBMRuntime:
         """See `Runtime.sniff`."""
         sniff_text(data)
 
-    def load(self, data: bytes, binding: Binding) -> "LightGBMModel":
-        """See `Runtime.load`. A binary model answers `[1 - p, p]` where the signature asks for two classes."""
+    def load(self, data: bytes, binding: Binding) -> LoadedModel:
+        """See `Runtime.load`. A binary model answers `[1 - p, p]` where the signature asks for two classes.
+
+        The model is a pack where one equals it to the last bit, else native.
+        """
         sniff_text(data)
         text = read_text(data)
         inputs = bind_inputs(_restored(text.features, binding.signature), binding.signature)
         categories = assign_categories(text, inputs, binding.signature)
         projection = Projection(binding.signature, text.outputs, _classes(text, binding))
-        return LightGBMModel(Handle(data, len(inputs)), inputs, text.outputs, categories, projection)
-
-
-class Desk:
-    """Buffers for one prediction of one row. Used by one thread at a time."""
-
-    __slots__ = ("out", "out_address", "pack", "row", "row_address")
-
-    def __init__(self, columns: int, outputs: int) -> None:
-        self.row: Matrix = np.empty((1, columns))
-        self.out: Matrix = np.empty((1, outputs))
-        self.row_address: int = self.row.ctypes.data
-        self.out_address: int = self.out.ctypes.data
-        self.pack: Callable[..., None] = partial(Struct(f"{columns}d").pack_into, self.row.data, 0)
-
-
-# The idle desks by columns and outputs: few and shared by all models, so that they stay in the processor's caches.
-# A desk is taken by pop and given back by append, both atomic, so threads never share one.
-_DESKS: Final[defaultdict[tuple[int, int], list[Desk]]] = defaultdict(list)
+        handle = Handle(data, len(inputs))
+        width = len(binding.signature.inputs)
+        words = _proven_pack(data, handle, inputs, text.outputs, width)
+        if words is not None:
+            codes = [(inputs[column], inputs[column], known) for column, known in categories]
+            return PackedLightGBM(words, inputs, text.outputs, width, codes, projection)
+        codes = [(column, inputs[column], known) for column, known in categories]
+        return LightGBMModel(handle, inputs, text.outputs, codes, projection)
 
 
 class LightGBMModel:
     """A booster bound to a signature. Its native memory goes with the last reference."""
 
+    pack: Final = 0
+
     __slots__ = (
-        "_categories",
+        "_codes",
         "_desks",
         "_direct",
         "_handle",
@@ -89,31 +91,31 @@ class LightGBMModel:
         handle: Handle,
         inputs: tuple[int, ...],
         outputs: int,
-        categories: Sequence[tuple[int, Mapping[Any, int]]],
+        codes: Codes,
         projection: Projection,
     ) -> None:
         self.inputs = inputs
         self._handle = handle
         self._outputs = outputs
-        self._categories = categories
+        self._codes = codes
         self._projection = projection
         self._direct = projection.identity and projection.width == outputs
         self._taken = np.array(inputs, dtype=np.intp)
         self._predict_row = library().predict_row
         self._in_order = inputs == tuple(range(len(inputs)))
-        self._desks = _DESKS[len(inputs), outputs]
+        self._desks = Desks(len(inputs), outputs)
 
     def predict(self, features: Features) -> Matrix:
         """See `LoadedModel.predict`."""
         native = self._predict_one(features, 0) if len(features) == 1 else self._predict_many(features)
-        return native if self._direct else self._projected(native)
+        return native if self._direct else self._projection.of(native)
 
     def predict_rows(self, sheet: Sheet, rows: Sequence[int]) -> None:
         """See `LoadedModel.predict_rows`."""
         if len(rows) >= _MANY_ROWS:
             score_gathered(self, sheet, rows)
             return
-        if self._direct and not self._categories:
+        if self._direct and not self._codes:
             block = sheet.block(self.inputs, self._taken)
             if block is not None:
                 _, source, stride = block
@@ -124,13 +126,10 @@ class LightGBMModel:
                 return
         for row in rows:
             native = self._predict_one(sheet.features, row)
-            sheet.scores[row] = (native if self._direct else self._projected(native))[0]
+            sheet.scores[row] = (native if self._direct else self._projection.of(native))[0]
 
     def _predict_one(self, features: Features, row: int) -> Matrix:
-        try:
-            desk = self._desks.pop()
-        except IndexError:  # other threads are at all of them
-            desk = Desk(len(self.inputs), self._outputs)
+        desk = self._desks.take()
         cells = features.cells
         if cells is None:
             features.matrix[row : row + 1].take(self._taken, 1, desk.row, "clip")
@@ -138,19 +137,19 @@ class LightGBMModel:
             desk.pack(*cells)
         else:
             desk.pack(*[cells[position] for position in self.inputs])
-        if self._categories:
-            self._encode(features, desk.row, (row,))
+        if self._codes:
+            encode(self._codes, features, (row,), desk.row)
         if self._predict_row(self._handle.fast, desk.row_address, _LENGTH, desk.out_address):
             raise PredictionFailedError(f"LightGBM refuses the row: {library().error()}"[:500])
         native = desk.out.copy()
-        self._desks.append(desk)
+        self._desks.give_back(desk)
         return native
 
     def _predict_many(self, features: Features) -> Matrix:
         # The native side trusts the address and the stride: make sure of both.
         matrix: Matrix = np.ascontiguousarray(features.matrix.take(self._taken, axis=1), dtype=np.float64)
-        if self._categories:
-            self._encode(features, matrix, range(len(matrix)))
+        if self._codes:
+            encode(self._codes, features, range(len(matrix)), matrix)
         native: Matrix = np.empty((len(matrix), self._outputs))
         if len(matrix):
             library().predict_matrix(
@@ -158,32 +157,27 @@ class LightGBMModel:
             )
         return native
 
-    def _encode(self, features: Features, matrix: Matrix, rows: Sequence[int]) -> None:
-        """Replace the values of categorical columns by the model's own codes; missing and unseen become NaN."""
-        for column, codes in self._categories:
-            position = self.inputs[column]
-            values: Any = features.text.get(position)
-            if values is None:
-                values = features.exact.get(position)
-            if values is None:
-                values = features.matrix[:, position]
-            for at, row in enumerate(rows):
-                value = values[row]
-                matrix[at, column] = codes.get(value if type(value) is str else _plain(value), np.nan)
 
-    def _projected(self, native: Matrix) -> Matrix:
-        scores: Matrix = np.empty((len(native), self._projection.width))
-        if len(self._projection.targets):
-            if native.shape[1] == 1:
-                native = np.concatenate((1.0 - native, native), axis=1)
-            self._projection.fill(scores, probabilities=native)
-        else:
-            self._projection.fill(scores, values=native)
-        return scores
+def _proven_pack(data: bytes, handle: Handle, inputs: tuple[int, ...], outputs: int, width: int) -> Words | None:
+    """The model's pack if there is one that equals it."""
+    if len(data) > MOST_PACKED:
+        return None
+    try:
+        pack = pack_lightgbm(data, inputs)
+    except NotPackableError as error:
+        log.debug("a model stays native: %s", error)
+        return None
 
+    def native(rows: Matrix) -> Matrix:
+        taken: Matrix = np.ascontiguousarray(rows[:, list(inputs)])
+        answers: Matrix = np.empty((len(rows), outputs))
+        library().predict_matrix(handle.booster, taken.ctypes.data, len(rows), len(inputs), answers.ctypes.data)
+        return answers
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    if is_proven(pack, outputs, width, native):
+        return pack.words
+    log.warning("a model stays native: its pack answers otherwise")
+    return None
 
 
 def _restored(features: Sequence[str], signature: Signature) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class OnnxRuntime:
 class OnnxModel:
     """A session bound to a signature. onnxruntime allows concurrent runs of one session."""
 
+    pack: Final = 0
+
     def __init__(self, session: Any, facts: ModelFacts, binding: Binding) -> None:
         signature = binding.signature
         self._session = session

@@ -57,6 +57,17 @@ class Projection:
         """Whether an output is probabilities."""
         return any(spec.kind == "probabilities" for spec in self._outputs)
 
+    def of(self, native: Matrix) -> Matrix:
+        """Scores from what a LightGBM model answers: values, or probabilities (of two classes only the second's)."""
+        scores: Matrix = np.empty((len(native), self.width))
+        if not len(self.targets):
+            self.fill(scores, values=native)
+        elif native.shape[1] == 1:
+            self.fill(scores, probabilities=np.concatenate((1.0 - native, native), axis=1))
+        else:
+            self.fill(scores, probabilities=native)
+        return scores
+
     def fill(
         self,
         scores: Matrix,

@@ -37,6 +37,10 @@ class LoadedModel(Protocol):
     def inputs(self) -> tuple[int, ...]:
         """Positions of the signature's inputs that this model reads, in the model's own order."""
 
+    @property
+    def pack(self) -> int:
+        """Address of a tree pack that reads a sheet's rows as they lie and fills their scores; 0 if there is none."""
+
     def predict(self, features: Features) -> Matrix:
         """Scores, float64, shape (rows, signature.width): value columns, class index of a label, probabilities.
 

@@ -49,6 +49,8 @@ class SklearnRuntime:
 class SklearnModel:
     """A fitted estimator bound to a signature. Predicting only reads it, so threads may share it."""
 
+    pack: Final = 0
+
     def __init__(self, estimator: Any, binding: Binding) -> None:
         signature = binding.signature
         names = getattr(estimator, "feature_names_in_", None)
