@@ -42,6 +42,10 @@ def _compiled(signature: str) -> Callable[[Any], Any]:
     return compile_
 
 
+# Compiled with those that call them, and cached with them.
+_inner: Final = njit(error_model="numpy")
+
+
 @intrinsic
 def _number(_context: Any, _address: Any) -> Any:
     """The float64 at an address."""
@@ -73,7 +77,7 @@ def _put(_context: Any, _address: Any, _value: Any) -> Any:
     return types.void(types.int64, types.float64), store
 
 
-@_compiled("boolean(int64, int64, float64)")
+@_inner
 def _in_set(sets: int, place: int, value: float) -> bool:
     """Whether a category is in a set of a categorical split; what is no category is in none."""
     if not (value > -1.0 and value < _INTEGERS):
@@ -85,7 +89,7 @@ def _in_set(sets: int, place: int, value: float) -> bool:
     return bool((_word(sets + 8 * ((place >> 32) + word)) >> (category & 31)) & 1)
 
 
-@_compiled("int64(int64, int64, int64)")
+@_inner
 def _leaf(nodes: int, sets: int, row: int) -> int:
     """The leaf of one tree that a row falls into."""
     node = nodes
@@ -111,7 +115,7 @@ def _leaf(nodes: int, sets: int, row: int) -> int:
         node = nodes + 16 * child
 
 
-@_compiled("void(int64, int64, int64)")
+@_inner
 def _transform(pack: int, outputs: int, out: int) -> None:
     """Raw sums to answers."""
     kind = _word(pack + 16)
