@@ -53,6 +53,8 @@ def house(tmp_path_factory):
     root = tmp_path_factory.mktemp("processes")
     with served(root / "home", processes=2) as running, Client(running.url) as client:
         create(client, root / "fleet.parquet")
+        with callers_of_each(running.port, 2) as callers:
+            live_in_all(callers, 1, 1001, "the first release")
         yield running
 
 
