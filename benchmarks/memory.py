@@ -78,7 +78,7 @@ def _figures(samples: Sequence[Sample], rates: Sequence[float], cache: str) -> l
             said,
             most=1.05,
         ),
-        Figure("predicts of a fleet 15 times the cache", rate, "req/s", f"{CONNECTIONS} connections, nearly all cold"),
+        Figure("predicts of a fleet four times the cache", rate, "req/s", f"{CONNECTIONS} connections, three of four cold"),
     ]
 
 
