@@ -78,7 +78,9 @@ def _figures(samples: Sequence[Sample], rates: Sequence[float], cache: str) -> l
             said,
             most=1.05,
         ),
-        Figure("predicts of a fleet four times the cache", rate, "req/s", f"{CONNECTIONS} connections, three of four cold"),
+        Figure(
+            "predicts of a fleet four times the cache", rate, "req/s", f"{CONNECTIONS} connections, three of four cold"
+        ),
     ]
 
 
