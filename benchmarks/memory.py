@@ -1,4 +1,4 @@
-"""Memory of a serving process whose cache holds a twentieth of its fleet, over fifty thousand random requests.
+"""Memory of a serving process whose cache holds a quarter of its fleet, over fifty thousand random requests.
 
 What may grow is anonymous memory: the heap of loaded models, and whatever a leak or a torn heap would add. File-backed
 pages (libraries and mapped segments) are drawn apart; the kernel drops those when it needs the room.

@@ -13,16 +13,13 @@ from gateway.control.table import control_routes
 from gateway.data.plane import DataPlane
 from gateway.metrics import other_answered
 from gateway.problems import on_disconnect, on_failure, on_http_exception, on_problem
+from gateway.reply import Header, Reply
 from gateway.request_ids import RequestIds
 from registry.errors import Problem
 
 _PREFIX: Final = "/v1/groups/"
 _PREDICT: Final = "/predict"
 _BULK: Final = "/predict/bulk"
-_JSON: Final = b"application/json"
-_PROMPT: Final = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
-)
 _FIRST: Final = re.compile(r"/(?:v1/)?[a-z.]*")
 
 
@@ -42,24 +39,12 @@ class Front:
         # Its redirects would repeat whatever host the request names; a path with one slash too many is no route.
         self._control.router.redirect_slashes = False
 
-    def prompt_answer(self, group: str, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes | None:
-        """The whole HTTP/1.1 response, head and body, to a predict that can be answered without waiting; else None.
+    def prompt_answer(self, group: str, headers: list[Header], body: bytes) -> Reply | None:
+        """The answer to a predict with this body, if it can be given without waiting.
 
         None decides nothing: the same request, called as ASGI, is answered in full.
         """
-        request_id = b""
-        for name, value in headers:
-            if name == b"content-type":
-                if value != _JSON:
-                    return None
-            elif name == b"x-request-id":
-                request_id = self._ids.of(headers)
-            elif name == b"content-encoding":
-                return None
-        answer = self._data.predict_now(group, body)
-        if answer is None:
-            return None
-        return _PROMPT % (len(answer), request_id or self._ids.new(), answer)
+        return self._data.predict_now(group, headers, body, self._ids.of(headers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with two short cuts for small answers.
 
 A predict that needs no waiting is answered where its last byte was read: no task, no ASGI messages and one write. What
-cannot be answered so (a cold model, a fault, a long body, a pipelined request whose predecessor is under way) takes
+cannot be answered so (a cold model, a long body, a pipelined request whose predecessor is under way) takes
 uvicorn's ordinary way to the same application, which answers everything.
 
 On the ordinary way uvicorn hands the head and the body of an answer to the socket apart, at a system call each. Here
@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.reply import Header, Reply
+
 log = logging.getLogger("manymodels.gateway")
 
 _HEAD: Final = b"HTTP/1.1 "
@@ -26,8 +28,8 @@ PROMPT_BYTES: Final = 64 * 1024  # a longer body takes the ordinary way, which r
 class PromptFront(Protocol):
     """What the application offers beside ASGI."""
 
-    def prompt_answer(self, group: str, headers: list[tuple[bytes, bytes]], body: bytes) -> bytes | None:
-        """The whole response to a predict, or None."""
+    def prompt_answer(self, group: str, headers: list[Header], body: bytes) -> Reply | None:
+        """The answer to a predict, or None if it must be awaited."""
 
 
 class HeadHolder:
@@ -108,7 +110,7 @@ class PromptProtocol(HttpToolsProtocol):
             answer = self._answer(self._group)
             if answer is not None:
                 self._group, self._collected = None, b""
-                self._holder.write_whole(answer)
+                self._holder.write_whole(answer.wire)
                 self.on_response_complete()
                 return
             self._go_ordinary_way()
@@ -133,7 +135,7 @@ class PromptProtocol(HttpToolsProtocol):
             return None
         return url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
 
-    def _answer(self, group: str) -> bytes | None:
+    def _answer(self, group: str) -> Reply | None:
         try:
             return self._front.prompt_answer(group, self.headers, self._collected)
         except Exception:

@@ -21,7 +21,7 @@ Label = str | int | bool
 MAX_INPUTS: Final = 4096
 MAX_WIDTH: Final = 10_000
 
-_FLOAT32_MAX: Final = 3.4028234663852886e38
+FLOAT32_MAX: Final = 3.4028234663852886e38
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")
 _INTEGER = re.compile(r"-?[0-9]{1,40}", re.ASCII)
 _DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
@@ -144,7 +144,7 @@ def default_fits(dtype: Dtype, value: object) -> bool:
         case "float64":
             return type(value) in (int, float)
         case "float32":
-            return isinstance(value, int | float) and type(value) is not bool and abs(value) <= _FLOAT32_MAX
+            return isinstance(value, int | float) and type(value) is not bool and abs(value) <= FLOAT32_MAX
         case "int64":
             return type(value) is int and -(2**63) <= value < 2**63
         case "bool":

@@ -67,9 +67,15 @@ class ModelCache:
 
     def get(self, identity: Hashable) -> LoadedModel | None:
         """The model of this identity, or None."""
-        model = self._models.get(identity)
+        model = self.get_now(identity)
         if model is None:
             self._misses += 1
+        return model
+
+    def get_now(self, identity: Hashable) -> LoadedModel | None:
+        """As `get`, for a caller that asks again if it must: only what is found is counted."""
+        model = self._models.get(identity)
+        if model is None:
             return None
         self._hits += 1
         self._used[identity] = None

@@ -85,3 +85,10 @@ class BuilderFailedError(WorkerError):
     """The builder itself failed at this work, through no fault of the caller; its log says more."""
 
     code = "builder_failed"
+
+
+def prediction_failure(error: Exception) -> Problem:
+    """What callers hear of a prediction that failed: a problem as it is, anything else as a model that broke."""
+    if isinstance(error, Problem):
+        return error
+    return PredictionFailedError(f"the model broke: {type(error).__name__}: {error}"[:500])

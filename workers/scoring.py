@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from registry.errors import Problem
 from workers.cache import ModelCache
 from workers.client import ScoreCall
-from workers.errors import PredictionFailedError
+from workers.errors import prediction_failure
 from workers.resolving import HeldRelease, Resolved
 from workers.runtimes.runtime import LoadedModel
 from workers.runtimes.sheet import Sheet
@@ -55,42 +55,42 @@ def rows_by_key(key_rows: NDArray[np.int32] | None, keys: int, rows: int) -> lis
     return [listed[start:end] for start, end in pairwise(bounds)]
 
 
-def score_key(sheet: Sheet, model: LoadedModel, rows: Rows) -> Problem | None:
-    """Run one model on its rows of the sheet; answers what went wrong. Rows of a failed model hold NaN."""
-    try:
-        model.predict_rows(sheet, rows)
-    except Problem as problem:
-        failed: Problem = problem
-    except Exception as error:  # noqa: BLE001 - a model that breaks fails its own rows, never those of others
-        failed = PredictionFailedError(f"the model broke: {type(error).__name__}: {error}"[:500])
-    else:
-        return None
-    sheet.scores[list(rows)] = np.nan
-    return failed
+def score_models(
+    sheet: Sheet, problems: dict[int, Problem], models: Sequence[tuple[int, LoadedModel]], rows: Sequence[Rows]
+) -> None:
+    """Run models, each with its position among the keys, on their rows of the sheet; packed ones together.
+
+    What goes wrong with one is noted in `problems` by its position; its rows hold NaN.
+    """
+    packs: list[int] = []
+    packed_rows: list[int] = []
+    for position, model in models:
+        own = rows[position]
+        if model.pack:
+            packs.extend([model.pack] * len(own))
+            packed_rows.extend(own)
+            continue
+        try:
+            model.predict_rows(sheet, own)
+        except Exception as error:  # noqa: BLE001 - a model that breaks fails its own rows, never those of others
+            problems[position] = prediction_failure(error)
+            sheet.scores[list(own)] = np.nan
+    if packs:
+        sheet.score_packed(packs, packed_rows)
 
 
 def score_warm(sheet: Sheet, resolution: Resolution, rows: Sequence[Rows], cache: ModelCache) -> list[int]:
-    """Score the keys whose models are in the cache, packed ones together; answers the positions of the others."""
-    cold = []
-    packs: list[int] = []
-    packed_rows: list[int] = []
-    held: list[LoadedModel] = []  # nobody else may hold a packed model until the kernel has run
-    problems, get = resolution.problems, cache.get
+    """Score the keys whose models are in the cache; answers the positions of the others."""
+    cold: list[int] = []
+    warm: list[tuple[int, LoadedModel]] = []
+    get = cache.get
     for position, resolved in enumerate(resolution.found):
         if resolved is None:
             continue
         model = get(resolved.identity)
         if model is None:
             cold.append(position)
-            continue
-        if model.pack:
-            held.append(model)
-            packs.extend([model.pack] * len(rows[position]))
-            packed_rows.extend(rows[position])
-            continue
-        problem = score_key(sheet, model, rows[position])
-        if problem is not None:
-            problems[position] = problem
-    if held:
-        sheet.score_packed(packs, packed_rows)
+        else:
+            warm.append((position, model))
+    score_models(sheet, resolution.problems, warm, rows)
     return cold

@@ -16,14 +16,14 @@ import numpy as np
 from registry.errors import Problem
 from workers.cache import ModelCache
 from workers.client import ModelUse, ScoreAnswer, ScoreCall
-from workers.errors import PredictionFailedError, ReleaseNotReadyError
+from workers.errors import ReleaseNotReadyError, prediction_failure
 from workers.features import Matrix
 from workers.holdings import Holdings
 from workers.loading import Loader
 from workers.resolving import HeldRelease, Resolved
 from workers.runtimes.runtime import LoadedModel
 from workers.runtimes.sheet import Sheet
-from workers.scoring import Resolution, Rows, rows_by_key, score_key, score_warm
+from workers.scoring import Resolution, Rows, rows_by_key, score_models, score_warm
 
 T = TypeVar("T")
 
@@ -49,14 +49,12 @@ class LocalWorker:
         held = self._held(call.group, call.release)
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
-            model = self._cache.get(resolved.identity)
+            model = self._cache.get_now(resolved.identity)
             if model is None:
                 return None
             scores = model.predict(call.features)
-        except Problem as problem:
-            return _refused(held, call, problem)
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
-            return _refused(held, call, _broken(error))
+            return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
 
     async def score(self, call: ScoreCall) -> ScoreAnswer:
@@ -94,10 +92,8 @@ class LocalWorker:
                 scores = model.predict(call.features)
             else:
                 scores = await self._in_thread(partial(model.predict, call.features))
-        except Problem as problem:
-            return _refused(held, call, problem)
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
-            return _refused(held, call, _broken(error))
+            return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
 
     async def _score_many(self, held: HeldRelease, call: ScoreCall) -> ScoreAnswer:
@@ -126,7 +122,7 @@ class LocalWorker:
                 raise outcome
             else:
                 ready.append((position, outcome))
-        score = partial(_score_ready, sheet, resolution, ready, rows)
+        score = partial(score_models, sheet, resolution.problems, ready, rows)
         if large:
             await self._in_thread(score)
         else:
@@ -162,19 +158,6 @@ def _score_warm(
     return resolution, rows, score_warm(sheet, resolution, rows, cache)
 
 
-def _score_ready(
-    sheet: Sheet, resolution: Resolution, ready: Sequence[tuple[int, LoadedModel]], rows: Sequence[Rows]
-) -> None:
-    for position, model in ready:
-        problem = score_key(sheet, model, rows[position])
-        if problem is not None:
-            resolution.problems[position] = problem
-
-
-def _broken(error: Exception) -> Problem:
-    return PredictionFailedError(f"the model broke: {type(error).__name__}: {error}"[:500])
-
-
-def _refused(held: HeldRelease, call: ScoreCall, problem: Problem) -> ScoreAnswer:
+def _refused(held: HeldRelease, call: ScoreCall, error: Exception) -> ScoreAnswer:
     nothing: Matrix = np.full((len(call.features), held.signature.width), np.nan)
-    return ScoreAnswer(nothing, (None,), {0: problem})
+    return ScoreAnswer(nothing, (None,), {0: prediction_failure(error)})

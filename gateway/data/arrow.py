@@ -17,7 +17,7 @@ from gateway.data.answers import AnswerReader, spread
 from gateway.data.arrow_sizes import unpacked_bytes
 from gateway.data.bulk import BulkAnswer, levels
 from gateway.data.bulk_rows import BulkRows, check_columns, check_rows, scored_rows
-from gateway.data.cells import ABSENT, EXACT, FLOAT32_MAX, Fault, number, text, text_column
+from gateway.data.cells import ABSENT, EXACT, Fault, number, text, text_column
 from gateway.data.keycolumns import KeyRows, read_keys
 from gateway.data.rows import RowReader
 from gateway.errors import (
@@ -29,7 +29,7 @@ from gateway.errors import (
 )
 from registry.errors import KeyTypeError, Problem
 from registry.keys import KeySchema
-from registry.signature import InputSpec, OutputSpec, Signature
+from registry.signature import FLOAT32_MAX, InputSpec, OutputSpec, Signature
 from workers.features import Features, Matrix
 
 MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"

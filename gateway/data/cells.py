@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from gateway.errors import FeatureMissingError, FeatureNullError, FeatureTypeError
 from registry.errors import Problem
-from registry.signature import InputSpec, cell_of_text, timestamp_micros
+from registry.signature import FLOAT32_MAX, InputSpec, cell_of_text, timestamp_micros
 
 ABSENT: Final = object()
 EXACT: Final = 1 << 53  # the largest integer up to which float64 holds every integer
 NAN: Final = float("nan")
-FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 Fault = Callable[[int, Problem], object]  # told (row, problem) for each bad cell
 

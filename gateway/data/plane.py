@@ -16,7 +16,16 @@ import orjson
 from discovery.errors import SnapshotUnavailableError
 from discovery.lookup import group_view
 from discovery.snapshot import GroupView
-from gateway.body import ClientDisconnectedError, DeclaredBody, Receive, Scope, Send, declared_body, read_body
+from gateway.body import (
+    ClientDisconnectedError,
+    DeclaredBody,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    declared_body,
+    read_body,
+)
 from gateway.context import Context
 from gateway.data.answers import AnswerReader
 from gateway.data.arrow import MEDIA_TYPE as ARROW
@@ -36,6 +45,7 @@ from gateway.errors import (
 from gateway.metrics import DataMetrics
 from gateway.problems import CLIENT_LEFT, problem_body, problem_headers, status_of
 from gateway.problems import MEDIA_TYPE as PROBLEM
+from gateway.reply import Reply
 from registry.errors import Problem
 
 log = logging.getLogger("manymodels.gateway")
@@ -59,24 +69,25 @@ class DataPlane:
         self._single = _Route("predict", context.settings.max_in_flight, self._metrics)
         self._bulk = _Route("bulk", context.settings.max_bulk_in_flight, self._metrics)
 
-    def predict_now(self, group: str, raw: bytes) -> bytes | None:
-        """The response body of a single predict, where it can be given without waiting.
+    def predict_now(self, group: str, headers: Headers, raw: bytes, request_id: bytes) -> Reply | None:
+        """The answer to a single predict, refusals included, where it can be given without waiting.
 
-        None if a model must be loaded, or if anything is wrong with the request: then `predict` says what.
+        None if a model must be loaded, or if the headers or the body's size need a closer look: `predict` takes it.
         """
         started = perf_counter()
-        context = self._context
+        declared = declared_body(headers)
+        if declared.media_type not in _JSON_TYPES or declared.encoding or len(raw) > self._settings.json_body_bytes:
+            return None
         try:
             view, rows, answers = self._group(group)
             call, deployment = read_call(view, rows, raw, self._settings.max_instances)
-            answer = context.worker.score_now(call)
-            if answer is None:
+            scored = self._context.worker.score_now(call)
+            if scored is None:
                 return None
-            body = written(answer, deployment, answers, self._metrics)
-        except Problem:
-            return None
-        self._metrics.answered("predict", 200, perf_counter() - started)
-        return body
+            body = written(scored, deployment, answers, self._metrics)
+        except Exception as error:  # noqa: BLE001 - told to the caller, and logged where it is ours
+            return self._single.failed(error, request_id, started)
+        return self._single.answered(body, JSON, request_id, started)
 
     async def predict(self, group: str, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         """`POST /v1/groups/{group}/predict`."""
@@ -91,8 +102,7 @@ class DataPlane:
             raw = await read_body(receive, limit)
             view, rows, answers = self._group(group)
             call, deployment = read_call(view, rows, raw, self._settings.max_instances)
-            worker = self._context.worker
-            scored = worker.score_now(call) or await worker.score(call)
+            scored = await self._context.worker.score(call)
             return written(scored, deployment, answers, self._metrics), JSON
 
         await self._single.serve(answer, send, request_id)
@@ -169,53 +179,44 @@ class _Route:
     async def serve(self, answer: Callable[[], Awaitable[Answer]], send: Send, request_id: bytes) -> None:
         started = perf_counter()
         if self._under_way >= self._limit:
-            refused = OverloadedError(f"{self._limit} requests are under way in this process; try again in a moment")
-            await self._refuse(refused, send, request_id, started)
+            full = OverloadedError(f"{self._limit} requests are under way in this process; try again in a moment")
+            await self.failed(full, request_id, started).send(send)
             return
         self._under_way += 1
         try:
-            body, media_type = await answer()
-        except Problem as problem:
-            await self._refuse(problem, send, request_id, started)
-        except ClientDisconnectedError:
-            self._metrics.answered(self._name, CLIENT_LEFT, perf_counter() - started)
-        except Exception:
-            # The last line of defence: an error of ours is logged in full and told without internals.
-            log.exception("request %s failed", request_id.decode())
-            await self._refuse(InternalError("an internal error; the log has it by this id"), send, request_id, started)
-        else:
-            self._metrics.answered(self._name, 200, perf_counter() - started)
-            await respond(send, 200, body, media_type, request_id)
+            try:
+                body, media_type = await answer()
+            except ClientDisconnectedError:
+                self._metrics.answered(self._name, CLIENT_LEFT, perf_counter() - started)
+                return
+            except Exception as error:  # noqa: BLE001 - told to the caller, and logged where it is ours
+                reply = self.failed(error, request_id, started)
+            else:
+                reply = self.answered(body, media_type, request_id, started)
+            await reply.send(send)
         finally:
             self._under_way -= 1
 
-    async def _refuse(self, problem: Problem, send: Send, request_id: bytes, started: float) -> None:
+    def answered(self, body: bytes, media_type: bytes, request_id: bytes, started: float) -> Reply:
+        """Count an answer."""
+        self._metrics.answered(self._name, 200, perf_counter() - started)
+        return Reply.of(200, body, media_type, request_id)
+
+    def failed(self, error: Exception, request_id: bytes, started: float) -> Reply:
+        """Count a refusal; an error of ours is logged in full and told without internals."""
+        named = request_id.decode()
+        if isinstance(error, Problem):
+            problem = error
+            if status_of(problem) == 500:
+                log.error("request %s: %s: %s", named, type(problem).__name__, problem.detail)
+        else:
+            log.error("request %s failed", named, exc_info=error)
+            problem = InternalError("an internal error; the log has it by this id")
         status = status_of(problem)
-        if status == 500:
-            log.error("request %s: %s: %s", request_id.decode(), type(problem).__name__, problem.detail)
         self._metrics.answered(self._name, status, perf_counter() - started)
-        body = orjson.dumps(problem_body(problem, request_id.decode()))
-        extra = [(name.encode(), value.encode()) for name, value in problem_headers(status).items()]
-        await respond(send, status, body, PROBLEM.encode(), request_id, extra)
-
-
-async def respond(
-    send: Send,
-    status: int,
-    body: bytes,
-    media_type: bytes,
-    request_id: bytes,
-    extra: list[tuple[bytes, bytes]] | None = None,
-) -> None:
-    """Send one whole answer."""
-    headers = [
-        (b"content-type", media_type),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id),
-        *(extra or ()),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        reply = Reply.of(status, orjson.dumps(problem_body(problem, named)), PROBLEM.encode(), request_id)
+        reply.headers.extend((name.encode(), value.encode()) for name, value in problem_headers(status).items())
+        return reply
 
 
 def _check_media_type(declared: DeclaredBody, allowed: frozenset[bytes]) -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from gateway.data.cells import (
     ABSENT,
     EXACT,
-    FLOAT32_MAX,
     Fault,
     exact_integers,
     from_key_text,
@@ -24,7 +23,7 @@ from gateway.data.cells import (
 )
 from gateway.errors import BodyInvalidError, FeatureUnknownError, RowWidthError
 from registry.errors import Problem
-from registry.signature import InputSpec, Signature
+from registry.signature import FLOAT32_MAX, InputSpec, Signature
 from workers.features import Features, Matrix
 
 

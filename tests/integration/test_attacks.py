@@ -67,6 +67,18 @@ def is_problem(answer):
     return body
 
 
+def test_a_predict_answered_on_the_spot_keeps_to_the_limit_of_bodies(house):
+    front = Front(house.assembly.context)
+    body = b'{"key": {"store": "1", "brand": "a"}, "instances": [{}]}'
+
+    async def answer(body):
+        return front.prompt_answer("g", [(b"content-type", b"application/json")], body)
+
+    house.predict(G, {"store": "1", "brand": "a"})
+    assert asyncio.run(answer(body)).status != 413
+    assert asyncio.run(answer(body + b" " * 2048)) is None
+
+
 @pytest.mark.parametrize(
     "name",
     [

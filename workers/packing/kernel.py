@@ -14,11 +14,13 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from workers.packing.trees import EXP, HEAD_WORDS, LOG1P_EXP, SIGMOID, SOFTMAX, SQUARE
+from workers.features import Matrix
+from workers.packing.trees import EXP, HEAD_WORDS, LOG1P_EXP, SIGMOID, SOFTMAX, SQUARE, Words
 
 log = logging.getLogger("manymodels.workers")
 
@@ -183,3 +185,13 @@ def score_rows(packs: Any, rows: Any, outs: Any) -> None:
     """Score many rows, each with a model of its own: addresses as `score_row` takes them, int64, shape (rows,)."""
     for number in range(len(packs)):
         score_row(packs[number], rows[number], outs[number])
+
+
+def score(words: Words, rows: Matrix, outputs: int) -> Matrix:
+    """Answers of a pack for rows that are C-contiguous in the signature's width; float64, shape (rows, outputs)."""
+    count, width = rows.shape
+    answers: Matrix = np.empty((count, outputs))
+    numbers = np.arange(count)
+    packs = np.full(count, words.ctypes.data)
+    score_rows(packs, rows.ctypes.data + numbers * (8 * width), answers.ctypes.data + numbers * (8 * outputs))
+    return answers

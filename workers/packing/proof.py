@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from workers.features import Matrix
-from workers.packing.kernel import ZERO, score_rows
-from workers.packing.trees import TreePack, Words
+from workers.packing.kernel import ZERO, score
+from workers.packing.trees import TreePack
 
 _NEAR_ZERO: Final = float(np.nextafter(ZERO, 1.0))
 _EVERYWHERE: Final = (np.nan, 0.0, -0.0, np.inf, -np.inf, 1e300, ZERO, _NEAR_ZERO, -ZERO, -_NEAR_ZERO, 1.5, -0.5, -1.0)
@@ -40,13 +40,3 @@ def proof_rows(pack: TreePack, width: int) -> Matrix:
         away = np.array((-np.inf, 0.0, np.inf))[(np.arange(_AT_THRESHOLDS) + position) % 3]
         rows[:, position] = np.where(away == 0.0, chosen, np.nextafter(chosen, away))
     return np.concatenate((common, rows))
-
-
-def score(words: Words, rows: Matrix, outputs: int) -> Matrix:
-    """Answers of a pack for rows that are C-contiguous in the signature's width; float64, shape (rows, outputs)."""
-    count, width = rows.shape
-    answers: Matrix = np.empty((count, outputs))
-    numbers = np.arange(count)
-    packs = np.full(count, words.ctypes.data)
-    score_rows(packs, rows.ctypes.data + numbers * (8 * width), answers.ctypes.data + numbers * (8 * outputs))
-    return answers

@@ -1,7 +1,7 @@
-"""The LightGBM runtime: model texts, scored through the C API.
+"""The LightGBM runtime: model texts, scored as tree packs or else through the C API.
 
-Answers equal `Booster.predict` to the last bit, for one row as for many. One row goes through LightGBM's single-row
-fast call on a desk of preallocated buffers, because at a few microseconds a model every array made on the way counts.
+Answers equal `Booster.predict` to the last bit, for one row as for many. In a native model one row goes through
+LightGBM's single-row fast call on a desk of preallocated buffers, because every array made on the way counts.
 """
 
 import ctypes
@@ -34,8 +34,6 @@ _BINARY: Final = frozenset({"binary", "cross_entropy", "xentropy"})
 _MANY_ROWS: Final = 8
 _OUTPUT_LENGTH: Final = ctypes.c_int64()  # the C API insists on saying how many numbers it wrote
 _LENGTH: Final = ctypes.addressof(_OUTPUT_LENGTH)
-
-
 MOST_PACKED: Final = 8 << 20  # bytes of a text; of a larger model the trees' own size outweighs how they lie
 
 
@@ -61,11 +59,11 @@ class LightGBMRuntime:
         handle = Handle(data, len(inputs))
         width = len(binding.signature.inputs)
         words = _proven_pack(data, handle, inputs, text.outputs, width)
-        if words is not None:
-            codes = [(inputs[column], inputs[column], known) for column, known in categories]
-            return PackedLightGBM(words, inputs, text.outputs, width, codes, projection)
-        codes = [(column, inputs[column], known) for column, known in categories]
-        return LightGBMModel(handle, inputs, text.outputs, codes, projection)
+        if words is None:
+            codes = [(column, inputs[column], known) for column, known in categories]
+            return LightGBMModel(handle, inputs, text.outputs, codes, projection)
+        codes = [(inputs[column], inputs[column], known) for column, known in categories]
+        return PackedLightGBM(words, inputs, text.outputs, width, codes, projection)
 
 
 class LightGBMModel:
@@ -78,7 +76,6 @@ class LightGBMModel:
         "_desks",
         "_direct",
         "_handle",
-        "_in_order",
         "_outputs",
         "_predict_row",
         "_projection",
@@ -102,7 +99,6 @@ class LightGBMModel:
         self._direct = projection.identity and projection.width == outputs
         self._taken = np.array(inputs, dtype=np.intp)
         self._predict_row = library().predict_row
-        self._in_order = inputs == tuple(range(len(inputs)))
         self._desks = Desks(len(inputs), outputs)
 
     def predict(self, features: Features) -> Matrix:
@@ -130,13 +126,7 @@ class LightGBMModel:
 
     def _predict_one(self, features: Features, row: int) -> Matrix:
         desk = self._desks.take()
-        cells = features.cells
-        if cells is None:
-            features.matrix[row : row + 1].take(self._taken, 1, desk.row, "clip")
-        elif self._in_order and len(cells) == len(self.inputs):
-            desk.pack(*cells)
-        else:
-            desk.pack(*[cells[position] for position in self.inputs])
+        features.matrix[row : row + 1].take(self._taken, 1, desk.row, "clip")
         if self._codes:
             encode(self._codes, features, (row,), desk.row)
         if self._predict_row(self._handle.fast, desk.row_address, _LENGTH, desk.out_address):
@@ -146,16 +136,10 @@ class LightGBMModel:
         return native
 
     def _predict_many(self, features: Features) -> Matrix:
-        # The native side trusts the address and the stride: make sure of both.
-        matrix: Matrix = np.ascontiguousarray(features.matrix.take(self._taken, axis=1), dtype=np.float64)
+        matrix = features.matrix.take(self._taken, axis=1)
         if self._codes:
             encode(self._codes, features, range(len(matrix)), matrix)
-        native: Matrix = np.empty((len(matrix), self._outputs))
-        if len(matrix):
-            library().predict_matrix(
-                self._handle.booster, matrix.ctypes.data, len(matrix), len(self.inputs), native.ctypes.data
-            )
-        return native
+        return self._handle.predict(matrix)
 
 
 def _proven_pack(data: bytes, handle: Handle, inputs: tuple[int, ...], outputs: int, width: int) -> Words | None:
@@ -167,14 +151,7 @@ def _proven_pack(data: bytes, handle: Handle, inputs: tuple[int, ...], outputs: 
     except NotPackableError as error:
         log.debug("a model stays native: %s", error)
         return None
-
-    def native(rows: Matrix) -> Matrix:
-        taken: Matrix = np.ascontiguousarray(rows[:, list(inputs)])
-        answers: Matrix = np.empty((len(rows), outputs))
-        library().predict_matrix(handle.booster, taken.ctypes.data, len(rows), len(inputs), answers.ctypes.data)
-        return answers
-
-    if is_proven(pack, outputs, width, native):
+    if is_proven(pack, outputs, width, lambda rows: handle.predict(rows[:, list(inputs)])):
         return pack.words
     log.warning("a model stays native: its pack answers otherwise")
     return None

@@ -12,7 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from workers.errors import ArtifactInvalidError, PredictionFailedError
+from workers.features import Matrix
 
 PARAMETERS: Final = b"num_threads=1"
 _FLOAT64: Final = 1
@@ -108,14 +111,25 @@ class Library:
 class Handle:
     """Owns one native booster: frees it when the last reference goes."""
 
-    __slots__ = ("_free", "booster", "fast")
+    __slots__ = ("_columns", "_free", "_outputs", "_predict", "booster", "fast")
 
     def __init__(self, text: bytes, columns: int) -> None:
         native = library()
         self._free: Any = native.free
+        self._predict = native.predict_matrix
+        self._columns = columns
         self.fast = 0
         self.booster = native.load(text)
         self.fast = native.configure_rows(self.booster, columns)
+        self._outputs = native.outputs(self.booster)
+
+    def predict(self, rows: Matrix) -> Matrix:
+        """Answers for rows of the model's own columns, shape (rows, outputs). Raises PredictionFailedError."""
+        rows = np.ascontiguousarray(rows, dtype=np.float64)  # the native side trusts the address and the stride
+        answers: Matrix = np.empty((len(rows), self._outputs))
+        if len(rows):
+            self._predict(self.booster, rows.ctypes.data, len(rows), self._columns, answers.ctypes.data)
+        return answers
 
     def __del__(self) -> None:
         # A handle whose text did not parse has no booster.

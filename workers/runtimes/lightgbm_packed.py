@@ -6,8 +6,7 @@ from typing import Final
 import numpy as np
 
 from workers.features import Features, Matrix
-from workers.packing.kernel import score_row
-from workers.packing.proof import score
+from workers.packing.kernel import score, score_row
 from workers.packing.trees import Words
 from workers.runtimes.categories import Codes, encode
 from workers.runtimes.desk import Desks

@@ -7,6 +7,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.protocol import PROMPT_BYTES, PromptProtocol
+from gateway.reply import Reply
+from tests.support.transport import Recorder
 
 PROMPT = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nprompt"
 
@@ -21,7 +23,7 @@ class Front:
         self.seen.append((group, dict(headers), body))
         if body == b"broken":
             raise RuntimeError("broken")
-        return PROMPT if body == b"warm" else None
+        return Reply(200, [(b"content-length", b"6")], b"prompt") if body == b"warm" else None
 
     async def __call__(self, scope, receive, send):
         body, more = b"", True
@@ -36,36 +38,11 @@ class Front:
         await send({"type": "http.response.body", "body": answer})
 
 
-class Transport(asyncio.Transport):
-    """Keeps what is written."""
-
-    def __init__(self):
-        super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)})
-        self.writes = []
-        self.closed = False
-
-    def write(self, data):
-        assert not self.closed
-        self.writes.append(bytes(data))
-
-    def is_closing(self):
-        return self.closed
-
-    def close(self):
-        self.closed = True
-
-    def pause_reading(self):
-        pass
-
-    def resume_reading(self):
-        pass
-
-
 def talk(*pieces, work=None):
     """Feed a connection; answers the application, the transport and what was written at once, before any task ran."""
 
     async def main():
-        front, transport = Front(), Transport()
+        front, transport = Front(), Recorder()
         config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off", ws="none")
         protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
         protocol.connection_made(transport)
@@ -121,7 +98,7 @@ def test_a_warm_request_behind_a_cold_one_waits_its_turn():
 
 
 def test_a_connection_that_answered_a_cold_one_answers_warm_ones_at_once_again():
-    front, transport = Front(), Transport()
+    front, transport = Front(), Recorder()
 
     async def main():
         config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off", ws="none")

@@ -3,26 +3,9 @@
 import asyncio
 
 from gateway.protocol import HeadHolder
+from tests.support.transport import Recorder
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-
-
-class Recorder(asyncio.Transport):
-    """A transport that keeps what it is told."""
-
-    def __init__(self):
-        super().__init__()
-        self.writes = []
-        self.closed = False
-
-    def write(self, data):
-        self.writes.append(bytes(data))
-
-    def is_closing(self):
-        return self.closed
-
-    def close(self):
-        self.closed = True
 
 
 def run(work):

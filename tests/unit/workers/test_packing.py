@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.packing.kernel import ZERO, score_rows
-from workers.packing.proof import is_proven, proof_rows, score
+from workers.packing.kernel import ZERO, score, score_rows
+from workers.packing.proof import is_proven, proof_rows
 from workers.packing.trees import HEAD_WORDS, NotPackableError, pack_lightgbm
 
 WIDTH = 4

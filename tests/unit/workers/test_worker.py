@@ -52,6 +52,16 @@ def test_one_key_is_answered_by_its_own_model(shelf):
         assert bench.cache.stats().hits == 1
 
 
+def test_a_cold_predict_counts_one_miss_though_it_is_asked_for_on_the_spot_first(shelf):
+    with Bench(shelf).hold(fleet(1)) as bench:
+        asked = call([("0", "b")])
+        assert bench.worker.score_now(asked) is None
+        run(bench, asked)
+        assert bench.cache.stats().misses == 1
+        assert bench.worker.score_now(asked) is not None
+        assert bench.cache.stats().hits == 1
+
+
 def test_a_bulk_gives_every_row_the_answer_of_its_own_key(shelf):
     tiny = fleet(20)
     with Bench(shelf).hold(tiny) as bench:
