@@ -25,6 +25,7 @@ from registry.home import Home
 from workers.cache import ModelCache
 from workers.holdings import Holdings
 from workers.loading import Loader
+from workers.mappings import Mappings
 from workers.warmup import WarmUp
 from workers.worker import LocalWorker
 
@@ -55,7 +56,8 @@ class Assembly:
             refuse_seconds=settings.failed_load_seconds,
             deadline_seconds=settings.load_seconds,
         )
-        worker = LocalWorker(holdings, cache, loader, score_threads=settings.score_threads)
+        mappings = Mappings(settings.mapped_bytes)
+        worker = LocalWorker(holdings, cache, loader, mappings, score_threads=settings.score_threads)
         watcher = SnapshotWatcher(
             database,
             store,
@@ -80,6 +82,7 @@ class Assembly:
             worker=worker,
             holdings=holdings,
             cache=cache,
+            mappings=mappings,
             executor=self._executor,
             clock=time.time,
             started=time.time(),

@@ -18,6 +18,7 @@ from registry.database import Database
 from workers.cache import ModelCache
 from workers.client import WorkerClient
 from workers.holdings import Holdings
+from workers.mappings import Mappings
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +30,7 @@ class Context:
 
     Attributes:
         worker: answers predicts; local in the embedded default.
-        holdings, cache: of the local worker, for readiness and status.
+        holdings, cache, mappings: of the local worker, for readiness and status.
         executor: threads for SQL and files, so that the event loop never waits for a disk.
         started: seconds since 1970 at which this process came up.
         wake_builder: tells an offline home to work; a no-op where a builder process polls.
@@ -43,6 +44,7 @@ class Context:
     worker: WorkerClient
     holdings: Holdings
     cache: ModelCache
+    mappings: Mappings
     executor: Executor
     clock: Callable[[], float]
     started: float

@@ -18,6 +18,9 @@ class Settings(BaseSettings):
 
     cache_bytes: int = Field(default=512 * MEBIBYTE, ge=MEBIBYTE, description="heap budget of small native models")
     large_cache_bytes: int = Field(default=2048 * MEBIBYTE, ge=MEBIBYTE, description="heap budget of large models")
+    mapped_bytes: int = Field(
+        default=8192 * MEBIBYTE, ge=MEBIBYTE, description="packs mapped at once; the kernel may take their pages back"
+    )
     large_model_bytes: int = Field(
         default=8 * MEBIBYTE, ge=1024, description="a model over this is large: loaded lazily"
     )

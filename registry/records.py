@@ -5,7 +5,7 @@ Times are seconds since 1970 UTC (float); digests are 64 lower-case hex digits o
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from registry.keys import KeySchema, PartitionKey
 from registry.signature import Label, Signature
@@ -66,6 +66,24 @@ class BundleSlice:
 
 
 @dataclass(frozen=True, slots=True)
+class Packing:
+    """What the proof said of a model's pack.
+
+    Attributes:
+        verdict: `packed`, or in one word why the model stays with its native library.
+        length: bytes of the pack's zstd frame, which lies right behind the artifact's; 0 for none.
+        size: bytes of the pack.
+    """
+
+    verdict: str = "unknown"
+    length: int = 0
+    size: int = 0
+
+
+NOT_TRIED: Final = Packing()
+
+
+@dataclass(frozen=True, slots=True)
 class NewVersion:
     """A proved artifact about to become a version: everything a version row holds but its number and sequence."""
 
@@ -76,6 +94,7 @@ class NewVersion:
     heap: int  # measured bytes of the loaded model
     place: BundleSlice
     meta: ModelMeta
+    packing: Packing = NOT_TRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +112,14 @@ class Version:
     meta: ModelMeta
     withdrawn: bool
     created: float
+    packing: Packing = NOT_TRIED
+
+    @property
+    def pack_place(self) -> BundleSlice | None:
+        """Where the pack's frame lies; None for none."""
+        if self.place is None or not self.packing.length:
+            return None
+        return BundleSlice(self.place.bundle, self.place.offset + self.place.length, self.packing.length)
 
     @property
     def tombstone(self) -> bool:
@@ -105,7 +132,7 @@ class Release:
     """A release row. `through` is the highest sequence number that building it took notice of.
 
     `manifest` is the digest of the manifest object (see `registry.manifest`), None until ready.
-    `report` counts added, changed, carried, lost, stale, failed, and names a few of each (see `ReleaseReport`).
+    `report` counts added, changed, carried, lost, stale, failed, and names a few of each.
     `gates` are the limits it was asked to keep (`max_lost`, `max_failed`, `max_stale_days`).
     """
 

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from registry.keys import KeySchema, PartitionKey, unquoted
 from registry.meta import meta_body
-from registry.records import BundleSlice, Group, ModelMeta, NewVersion, Release, Version
+from registry.records import BundleSlice, Group, ModelMeta, NewVersion, Packing, Release, Version
 from registry.signature import Signature
 
 
@@ -83,19 +83,31 @@ def version_columns(new: NewVersion) -> dict[str, Any]:
         "bundle": new.place.bundle,
         "offset": new.place.offset,
         "length": new.place.length,
+        "verdict": new.packing.verdict,
+        "pack_length": new.packing.length,
+        "pack_size": new.packing.size,
         "meta": write_meta(new.meta),
     }
 
 
 def read_new_version(row: Row[Any]) -> NewVersion:
     """A proved artifact of a row of `import_rows`."""
-    place = BundleSlice(row.bundle, row.offset, row.length)
-    return NewVersion(stored_key(row.key), row.digest, row.runtime, row.size, row.heap, place, stored_meta(row.meta))
+    return NewVersion(
+        key=stored_key(row.key),
+        digest=row.digest,
+        runtime=row.runtime,
+        size=row.size,
+        heap=row.heap,
+        place=BundleSlice(row.bundle, row.offset, row.length),
+        meta=stored_meta(row.meta),
+        packing=Packing(row.verdict, row.pack_length, row.pack_size),
+    )
 
 
 def read_version(row: Sequence[Any]) -> Version:
     """A version of a row of `registry.queries.VERSION_COLUMNS`, taken apart by place: builds read a million of them."""
-    key, sequence, number, digest, runtime, size, heap, bundle, offset, length, meta, created, withdrawn = row
+    key, sequence, number, digest, runtime, size, heap, bundle, offset, length, *more = row
+    verdict, pack_length, pack_size, meta, created, withdrawn = more
     return Version(
         key=stored_key(key),
         number=number,
@@ -108,6 +120,7 @@ def read_version(row: Sequence[Any]) -> Version:
         meta=stored_meta(meta),
         withdrawn=withdrawn,
         created=created,
+        packing=Packing(verdict, pack_length, pack_size),
     )
 
 

@@ -86,6 +86,11 @@ class Signature:
         return {spec.name: position for position, spec in enumerate(self.inputs)}
 
     @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """Inputs, score columns and classes."""
+        return len(self.inputs), self.width, len(self.classes)
+
+    @cached_property
     def width(self) -> int:
         """Columns of the score matrix: all outputs side by side."""
         return sum(spec.columns for spec in self.outputs)

@@ -2,14 +2,16 @@
 
 from typing import Final
 
-from sqlalchemy import Connection, and_, bindparam, func, select
+from sqlalchemy import Connection, and_, bindparam, case, func, select
 
 from registry.groups import find_group
 from registry.records import Group
 from registry.tables import model_versions, release_changes
 
+_IN_SEGMENT: Final = case((model_versions.c.pack_size > 0, model_versions.c.pack_size), else_=model_versions.c.length)
+
 INCOMING_BYTES: Final = (
-    select(func.coalesce(func.sum(model_versions.c.length), 0))
+    select(func.coalesce(func.sum(_IN_SEGMENT), 0))
     .select_from(release_changes)
     .join(
         model_versions,
@@ -27,7 +29,7 @@ INCOMING_BYTES: Final = (
 
 
 def incoming_bytes(conn: Connection, group: Group | str, number: int, *, largest: int) -> int:
-    """Compressed bytes of all changes of a release whose artifacts are of at most `largest` bytes."""
+    """Bytes that a release's changes take in segments, packed or compressed; artifacts over `largest` are in none."""
     found = conn.execute(
         INCOMING_BYTES, {"group": find_group(conn, group).id, "release": number, "largest": largest}
     ).scalar_one()

@@ -6,7 +6,7 @@ in bulk are clustered by the key they are read by. Times are seconds since 1970 
 database holds it.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -38,6 +38,15 @@ metadata: Final = MetaData(
 def _ordered_text() -> TypeEngine[str]:
     """Text that sorts by code point everywhere; SQLite's default already does, PostgreSQL's follows the locale."""
     return Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def _packing() -> tuple[Column[Any], ...]:
+    """What the proof said of the model's pack, whose frame of `pack_length` bytes follows the artifact's."""
+    return (
+        Column("verdict", Text, nullable=False, server_default="unknown"),
+        Column("pack_length", BigInteger, nullable=False, server_default="0"),
+        Column("pack_size", BigInteger, nullable=False, server_default="0"),
+    )
 
 
 def _group_id() -> Column[int]:
@@ -101,6 +110,7 @@ model_versions = Table(
     Column("bundle", Text, nullable=True),
     Column("offset", BigInteger, nullable=False),
     Column("length", BigInteger, nullable=False),
+    *_packing(),
     Column("meta", Text, nullable=False),
     Column("created", Double, nullable=False),
     PrimaryKeyConstraint("group_id", "sequence"),
@@ -267,6 +277,7 @@ import_rows = Table(
     Column("bundle", Text, nullable=False),
     Column("offset", BigInteger, nullable=False),
     Column("length", BigInteger, nullable=False),
+    *_packing(),
     Column("meta", Text, nullable=False),
     PrimaryKeyConstraint("group_id", "import", "row"),
 )

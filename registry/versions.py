@@ -30,6 +30,9 @@ _TOMBSTONE: Final[Mapping[str, Any]] = {
     "bundle": None,
     "offset": 0,
     "length": 0,
+    "verdict": "unknown",
+    "pack_length": 0,
+    "pack_size": 0,
     "meta": "{}",
 }
 
@@ -229,4 +232,5 @@ def _version(new: NewVersion, head: Head, now: float) -> Version:
         meta=new.meta,
         withdrawn=False,
         created=now,
+        packing=new.packing,
     )

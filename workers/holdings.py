@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -133,6 +134,8 @@ class Holdings:
                 raise SegmentDamagedError(f"the segment {ref.digest} of {group!r} cannot be opened: {error}") from error
             for name in segment.runtimes:
                 runtime(name)
+            if segment.packs.size:
+                import_module("workers.packed")
             self._segments[ref.digest] = segment
         return segment
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final
+from typing import Final, TypeVar
 
 from registry.errors import Problem
 from workers.cache import ModelCache
@@ -20,6 +20,8 @@ from workers.metrics import FAILED_LOADS, LOAD_SECONDS, LOADS
 from workers.resolving import ModelIdentity, Resolved
 from workers.runtimes.catalog import runtime
 from workers.runtimes.runtime import Binding, LoadedModel
+
+T = TypeVar("T")
 
 MOST_REFUSED: Final = 10_000
 
@@ -85,6 +87,19 @@ class Loader:
             raise ModelLoadError(
                 f"{resolved.use.key!r} version {resolved.use.version} was not loaded in {self._deadline_seconds:g} s"
             ) from error
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do other work that waits for the disk in the loading threads, until the deadline.
+
+        Raises:
+            ModelLoadError: when the deadline passes; and what the work raises.
+        """
+        begun = self._threads.submit(work)
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                return await asyncio.wrap_future(begun)
+        except TimeoutError as error:
+            raise ModelLoadError(f"a model was not read in {self._deadline_seconds:g} s") from error
 
     def close(self) -> None:
         """Drop loads that have not begun and wait for those that have."""

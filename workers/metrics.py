@@ -22,6 +22,9 @@ LOAD_SECONDS: Final = Histogram(
     "Time to read, check, parse and bind one model",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0),
 )
+MAPPED_BYTES: Final = Gauge("manymodels_mapped_bytes", "Bytes of packs that are mapped", multiprocess_mode="livemax")
+MAPPINGS: Final = Counter("manymodels_mappings", "Segments whose packs were mapped")
+UNMAPPINGS: Final = Counter("manymodels_unmappings", "Segments whose packs were unmapped to stay within the budget")
 HELD_RELEASES: Final = Gauge(
     "manymodels_held_releases", "Releases whose segments are mapped", multiprocess_mode="livesum"
 )

@@ -14,6 +14,8 @@ from registry.manifest import FALLBACK_SHARD
 from registry.signature import Label, Signature
 from workers.client import ModelUse
 from workers.errors import SegmentDamagedError
+from workers.packing.layout import Codes
+from workers.runtimes.desk import Desks
 from workers.segments.reader import Segment
 
 MAX_REMEMBERED: Final = 32_768
@@ -30,7 +32,10 @@ class Resolved:
         identity: what the model is cached by: number of the signature it is bound to, artifact digest, its classes.
         key_id: identity of the model's own key.
         heap: measured bytes of the loaded model.
-        signature: what it is bound to when it is loaded.
+        signature: what it is bound to.
+        pack: bytes from the start of the segment's packs to its own; -1 for a model that must be loaded.
+        codes: of a pack, the codes of its inputs that go by categories.
+        desks: where one row for a pack is laid out.
     """
 
     use: ModelUse
@@ -40,6 +45,9 @@ class Resolved:
     row: int
     heap: int
     signature: Signature
+    pack: int
+    codes: Codes
+    desks: Desks
 
 
 class HeldRelease:
@@ -72,6 +80,7 @@ class HeldRelease:
         self._schema = schema
         self._signature_number = signature_number
         self._shards = shards
+        self._desks = Desks(len(signature.inputs), signature.width)
         self._remembered: dict[tuple[str, ...], Resolved] = {}
 
     def resolve(self, values: tuple[str, ...], max_level: int, disabled: frozenset[bytes]) -> Resolved:
@@ -102,6 +111,9 @@ class HeldRelease:
             row=row,
             heap=entry.heap,
             signature=self.signature,
+            pack=segment.packs.offset(row),
+            codes=tuple((position, dict(known)) for position, known in entry.codes),
+            desks=self._desks,
         )
 
     def _remember(self, values: tuple[str, ...]) -> Resolved | None:

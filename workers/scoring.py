@@ -1,10 +1,10 @@
-"""The rows of a bulk call, grouped by the model that answers for them.
+"""The keys of a bulk call, sorted by what each needs, and its rows by the model that answers for them.
 
-Pure functions but for the models they run. Scoring writes every model's rows into one sheet, and what goes wrong with
-one model stays with the keys it answers for.
+Scoring writes every model's rows into one sheet, and what goes wrong with one model stays with the keys it answers
+for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -21,26 +21,54 @@ from workers.runtimes.sheet import Sheet
 Rows = Sequence[int]
 
 
-class Resolution:
-    """The keys of a call resolved in one release.
+class Bulk:
+    """The keys of a call resolved in one release. Belongs to one call.
 
     Attributes:
         found: for each key its model's place, or None.
-        problems: position in the keys -> why there is none.
+        problems: position in the keys -> why there is no answer.
+        addresses: for each key the address of its pack, 0 for none.
+        distant: positions of packs that must be brought from the disk first.
+        warm: positions and models of those that are loaded.
+        cold: positions of models that must be loaded.
     """
 
-    __slots__ = ("found", "problems")
+    __slots__ = ("addresses", "cold", "distant", "found", "problems", "warm")
 
-    def __init__(self, held: HeldRelease, call: ScoreCall) -> None:
+    def __init__(
+        self, held: HeldRelease, call: ScoreCall, cache: ModelCache, address: Callable[[Resolved], int]
+    ) -> None:
+        """`address` answers a packed model's address, 0 if it is distant, or raises what is wrong with it."""
         self.problems: dict[int, Problem] = {}
         self.found: list[Resolved | None] = []
+        self.addresses: list[int] = []
+        self.distant: list[int] = []
+        self.warm: list[tuple[int, LoadedModel]] = []
+        self.cold: list[int] = []
         resolve, max_level, disabled = held.resolve, call.max_level, call.disabled
         for position, key in enumerate(call.keys):
+            resolved = None
+            at = 0
             try:
-                self.found.append(resolve(key, max_level, disabled))
+                resolved = resolve(key, max_level, disabled)
+                if resolved.pack >= 0:
+                    packs = resolved.segment.packs
+                    # Where nothing stands in the way `address` would say just this.
+                    at = packs.base + resolved.pack if packs.base and packs.checked[resolved.row] else address(resolved)
+                    if not at:
+                        self.distant.append(position)
+                else:
+                    self._sort(position, cache.get(resolved.identity))
             except Problem as problem:
-                self.found.append(None)
                 self.problems[position] = problem
+            self.found.append(resolved)
+            self.addresses.append(at)
+
+    def _sort(self, position: int, model: LoadedModel | None) -> None:
+        if model is None:
+            self.cold.append(position)
+        else:
+            self.warm.append((position, model))
 
 
 def rows_by_key(key_rows: NDArray[np.int32] | None, keys: int, rows: int) -> list[Rows]:
@@ -58,39 +86,14 @@ def rows_by_key(key_rows: NDArray[np.int32] | None, keys: int, rows: int) -> lis
 def score_models(
     sheet: Sheet, problems: dict[int, Problem], models: Sequence[tuple[int, LoadedModel]], rows: Sequence[Rows]
 ) -> None:
-    """Run models, each with its position among the keys, on their rows of the sheet; packed ones together.
+    """Run native models, each with its position among the keys, on their rows of the sheet.
 
     What goes wrong with one is noted in `problems` by its position; its rows hold NaN.
     """
-    packs: list[int] = []
-    packed_rows: list[int] = []
     for position, model in models:
         own = rows[position]
-        if model.pack:
-            packs.extend([model.pack] * len(own))
-            packed_rows.extend(own)
-            continue
         try:
             model.predict_rows(sheet, own)
         except Exception as error:  # noqa: BLE001 - a model that breaks fails its own rows, never those of others
             problems[position] = prediction_failure(error)
             sheet.scores[list(own)] = np.nan
-    if packs:
-        sheet.score_packed(packs, packed_rows)
-
-
-def score_warm(sheet: Sheet, resolution: Resolution, rows: Sequence[Rows], cache: ModelCache) -> list[int]:
-    """Score the keys whose models are in the cache; answers the positions of the others."""
-    cold: list[int] = []
-    warm: list[tuple[int, LoadedModel]] = []
-    get = cache.get
-    for position, resolved in enumerate(resolution.found):
-        if resolved is None:
-            continue
-        model = get(resolved.identity)
-        if model is None:
-            cold.append(position)
-        else:
-            warm.append((position, model))
-    score_models(sheet, resolution.problems, warm, rows)
-    return cold

@@ -80,6 +80,8 @@ class WarmUp:
                 continue
             self._warmed.add(held.manifest_digest)
             for resolved in _models(held):
+                if resolved.pack >= 0:
+                    continue  # it is scored where it lies
                 if not self._cache.is_large(resolved.heap) and self._cache.peek(resolved.identity) is None:
                     yield resolved
 

@@ -7,9 +7,9 @@ more than the work. Models that must be loaded are awaited; large calls are scor
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -17,13 +17,17 @@ from registry.errors import Problem
 from workers.cache import ModelCache
 from workers.client import ModelUse, ScoreAnswer, ScoreCall
 from workers.errors import ReleaseNotReadyError, prediction_failure
-from workers.features import Matrix
+from workers.features import Features, Matrix
 from workers.holdings import Holdings
 from workers.loading import Loader
+from workers.mappings import Mappings, Pin
 from workers.resolving import HeldRelease, Resolved
 from workers.runtimes.runtime import LoadedModel
 from workers.runtimes.sheet import Sheet
-from workers.scoring import Resolution, Rows, rows_by_key, score_models, score_warm
+from workers.scoring import Bulk, Rows, rows_by_key, score_models
+
+if TYPE_CHECKING:
+    from workers.packed import PackedModels
 
 T = TypeVar("T")
 
@@ -36,11 +40,27 @@ _NO_PROBLEMS: Final[Mapping[int, Problem]] = MappingProxyType({})
 class LocalWorker:
     """A `WorkerClient` over the holdings of this process. Used from one event loop; its threads live until `close`."""
 
-    def __init__(self, holdings: Holdings, cache: ModelCache, loader: Loader, *, score_threads: int = 2) -> None:
+    def __init__(
+        self,
+        holdings: Holdings,
+        cache: ModelCache,
+        loader: Loader,
+        mappings: Mappings,
+        *,
+        score_threads: int = 2,
+    ) -> None:
         self._holdings = holdings
         self._cache = cache
         self._loader = loader
+        self._mappings = mappings
+        self._ranges = score_threads
         self._threads = ThreadPoolExecutor(score_threads, thread_name_prefix="score")
+
+    @cached_property
+    def _packed(self) -> "PackedModels":
+        from workers.packed import PackedModels  # noqa: PLC0415 - numba, which only a fleet of packs needs
+
+        return PackedModels(self._mappings, threads=self._ranges)
 
     def score_now(self, call: ScoreCall) -> ScoreAnswer | None:
         """See `WorkerClient.score_now`: here it is few rows of one key whose model is warm."""
@@ -49,10 +69,18 @@ class LocalWorker:
         held = self._held(call.group, call.release)
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
-            model = self._cache.get_now(resolved.identity)
-            if model is None:
-                return None
-            scores = model.predict(call.features)
+            if resolved.pack < 0:
+                model = self._cache.get_now(resolved.identity)
+                if model is None:
+                    return None
+                scores = model.predict(call.features)
+            else:
+                packed = self._packed
+                _pin = packed.pin
+                address = packed.address(resolved)
+                if not address:
+                    return None
+                scores = packed.score(resolved, address, call.features)
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
             return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
@@ -74,6 +102,8 @@ class LocalWorker:
         """End the threads; calls under way finish first."""
         self._threads.shutdown(wait=True)
         self._loader.close()
+        if "_packed" in vars(self):
+            self._packed.close()
 
     def _held(self, group: str, release: int) -> HeldRelease:
         held = self._holdings.get(group, release)
@@ -85,44 +115,88 @@ class LocalWorker:
         """One key, its model cold or its rows many: no sheet and no grouping."""
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
-            model = self._cache.get(resolved.identity)
-            if model is None:
-                model = await self._loader.load(resolved)
+            predict = await self._predictor(resolved)
             if len(call.features) <= INLINE_ROWS:
-                scores = model.predict(call.features)
+                scores = predict(call.features)
             else:
-                scores = await self._in_thread(partial(model.predict, call.features))
+                scores = await self._in_thread(partial(predict, call.features))
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
             return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
 
+    async def _predictor(self, resolved: Resolved) -> Callable[[Features], Matrix]:
+        """What answers for a resolved key, waited for."""
+        if resolved.pack >= 0:
+            pin = self._packed.pin
+            address = self._packed.address(resolved) or await self._loader.run(partial(self._packed.bring, resolved))
+            return partial(self._score_pinned, pin, resolved, address)
+        model = self._cache.get(resolved.identity) or await self._loader.load(resolved)
+        return model.predict
+
+    def _score_pinned(self, _pin: Pin, resolved: Resolved, address: int, features: Features) -> Matrix:
+        return self._packed.score(resolved, address, features)
+
     async def _score_many(self, held: HeldRelease, call: ScoreCall) -> ScoreAnswer:
         sheet = Sheet(call.features, held.signature.width)
+        pin = self._mappings.pin
         large = len(call.features) > INLINE_ROWS
-        warm = partial(_score_warm, sheet, held, call, self._cache)
-        resolution, rows, cold = await self._in_thread(warm) if large else warm()
-        for chunk in self._chunks(cold, resolution.found):
-            await self._score_cold(sheet, resolution, chunk, rows, large=large)
+        work = partial(self._resolved, held, call)
+        bulk = await self._in_thread(work) if large else work()
+        await self._bring(bulk)
+        score = partial(self._score_warm, sheet, bulk, call)
+        if large:
+            await self._in_thread(score)
+        else:
+            score()
+        for chunk in self._chunks(bulk.cold, bulk.found):
+            await self._score_cold(sheet, bulk, chunk, call, large=large)
+        del pin
         models = [
-            resolved.use if resolved is not None and position not in resolution.problems else None
-            for position, resolved in enumerate(resolution.found)
+            resolved.use if resolved is not None and position not in bulk.problems else None
+            for position, resolved in enumerate(bulk.found)
         ]
-        return ScoreAnswer(sheet.scores, models, resolution.problems)
+        return ScoreAnswer(sheet.scores, models, bulk.problems)
+
+    def _resolved(self, held: HeldRelease, call: ScoreCall) -> Bulk:
+        return Bulk(held, call, self._cache, self._address)
+
+    def _address(self, resolved: Resolved) -> int:
+        return self._packed.address(resolved)
+
+    async def _bring(self, bulk: Bulk) -> None:
+        """Have packs read from the disk, all at once as far as the threads go."""
+        places = [resolved for position in bulk.distant if (resolved := bulk.found[position]) is not None]
+        brought = await asyncio.gather(
+            *[self._loader.run(partial(self._packed.bring, resolved)) for resolved in places], return_exceptions=True
+        )
+        for position, outcome in zip(bulk.distant, brought, strict=True):
+            if isinstance(outcome, Problem):
+                bulk.problems[position] = outcome
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            else:
+                bulk.addresses[position] = outcome
+
+    def _score_warm(self, sheet: Sheet, bulk: Bulk, call: ScoreCall) -> None:
+        if any(bulk.addresses) and call.key_rows is not None:
+            self._packed.score_sheet(sheet, bulk.addresses, call.key_rows, bulk.found, bulk.problems)
+        if bulk.warm:
+            score_models(sheet, bulk.problems, bulk.warm, _rows(call))
 
     async def _score_cold(
-        self, sheet: Sheet, resolution: Resolution, chunk: Sequence[int], rows: Sequence[Rows], *, large: bool
+        self, sheet: Sheet, bulk: Bulk, chunk: Sequence[int], call: ScoreCall, *, large: bool
     ) -> None:
-        places = [resolved for position in chunk if (resolved := resolution.found[position]) is not None]
+        places = [resolved for position in chunk if (resolved := bulk.found[position]) is not None]
         loaded = await asyncio.gather(*map(self._loader.load, places), return_exceptions=True)
         ready: list[tuple[int, LoadedModel]] = []
         for position, outcome in zip(chunk, loaded, strict=True):
             if isinstance(outcome, Problem):
-                resolution.problems[position] = outcome
+                bulk.problems[position] = outcome
             elif isinstance(outcome, BaseException):
                 raise outcome
             else:
                 ready.append((position, outcome))
-        score = partial(score_models, sheet, resolution.problems, ready, rows)
+        score = partial(score_models, sheet, bulk.problems, ready, _rows(call))
         if large:
             await self._in_thread(score)
         else:
@@ -150,12 +224,8 @@ class LocalWorker:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _score_warm(
-    sheet: Sheet, held: HeldRelease, call: ScoreCall, cache: ModelCache
-) -> tuple[Resolution, list[Rows], list[int]]:
-    resolution = Resolution(held, call)
-    rows = rows_by_key(call.key_rows, len(call.keys), len(call.features))
-    return resolution, rows, score_warm(sheet, resolution, rows, cache)
+def _rows(call: ScoreCall) -> list[Rows]:
+    return rows_by_key(call.key_rows, len(call.keys), len(call.features))
 
 
 def _refused(held: HeldRelease, call: ScoreCall, error: Exception) -> ScoreAnswer:

@@ -16,6 +16,7 @@ from tests.support.models import TinyModel
 from workers.cache import ModelCache
 from workers.holdings import Holdings
 from workers.loading import Loader
+from workers.mappings import Mappings
 from workers.segments.layout import StoredEntry
 from workers.segments.writer import SegmentModel, write_segment
 from workers.worker import LocalWorker
@@ -91,13 +92,15 @@ class Bench:
         budget: int = 64 << 20,
         large_budget: int = 256 << 20,
         large_from: int = 8 << 20,
+        mapped_budget: int = 1 << 30,
         **loader: Any,
     ) -> None:
         self.shelf = shelf
         self.holdings = Holdings(shelf.store)
         self.cache = ModelCache(budget, large_budget_bytes=large_budget, large_model_bytes=large_from)
         self.loader = Loader(self.cache, **loader)
-        self.worker = LocalWorker(self.holdings, self.cache, self.loader)
+        self.mappings = Mappings(mapped_budget)
+        self.worker = LocalWorker(self.holdings, self.cache, self.loader, self.mappings)
 
     def __enter__(self) -> Self:
         return self

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from registry.signature import Signature
 from workers.errors import ArtifactInvalidError, PredictionFailedError
 from workers.features import Features, Matrix
+from workers.packing.layout import NotPackableError, Pack, Probe
 from workers.runtimes.runtime import Binding
 
 CATALOG = "tests.support.toy_runtimes:runtime"
@@ -53,6 +55,10 @@ class ToyRuntime:
     """Loads `ToyModel`s, or does what the artifact says."""
 
     name = "sklearn"
+    tolerance = 0.0
+
+    def pack(self, _data: bytes, _model: ToyModel, _signature: Signature) -> tuple[Pack, Probe]:
+        raise NotPackableError("runtime", "toys have no packs")
 
     def sniff(self, data: bytes) -> None:
         if data == b"junk":

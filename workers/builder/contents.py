@@ -1,12 +1,11 @@
 """What one segment of a release holds: the base's models as they are, with the changes put in their place.
 
-Frames are copied, never compressed again. A changed artifact's bytes are compared with their SHA-256 once, here, when
-they enter a segment; what fails leaves its key with the base's version.
+Packs and frames are copied, never made again. What enters a segment is verified once, here: a pack by the digest it was
+written with, another artifact by its SHA-256. What fails leaves its key with the base's version.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
 
 import numpy as np
 
@@ -14,15 +13,15 @@ from registry.artifacts.bundle import BundleReader
 from registry.artifacts.frames import verified
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.keys import KeySchema, PartitionKey
-from registry.records import Version
+from registry.records import BundleSlice, Version
 from registry.releases import Change
 from registry.versions import slot_for
 from workers.builder.report import Counts, Failure
-from workers.segments.layout import StoredEntry
+from workers.packing.verdicts import LARGE, PACKED
+from workers.packing.wire import MOST_CODES, checksum_of, read
+from workers.segments.layout import LARGE_MODEL_BYTES, StoredEntry
 from workers.segments.reader import Segment
 from workers.segments.writer import SegmentModel
-
-LARGE_MODEL_BYTES: Final = 8 << 20  # an artifact over this lies alone: no hotfix of a neighbour copies it
 
 
 @dataclass(slots=True)
@@ -87,7 +86,6 @@ def entering(bundles: BundleReader, change: Change, slot: int) -> SegmentModel:
     assert version.place is not None
     assert version.digest is not None
     assert version.runtime is not None
-    verified(bundles.read(version.place, version.size), version.digest)
     large = version.size > LARGE_MODEL_BYTES
     entry = StoredEntry(
         key=change.key.text,
@@ -101,8 +99,25 @@ def entering(bundles: BundleReader, change: Change, slot: int) -> SegmentModel:
         trained_at=version.meta.provenance.get("trained_at"),
         slot=slot,
         place=version.place if large else None,
+        verdict=LARGE if large else version.packing.verdict,
     )
+    if version.pack_place is not None:
+        return _entering_pack(bundles, version.pack_place, version.packing.size, entry)
+    verified(bundles.read(version.place, version.size), version.digest)
     return SegmentModel.alone(entry) if large else SegmentModel.at(entry, bundles, version.place)
+
+
+def _entering_pack(bundles: BundleReader, place: BundleSlice, size: int, entry: StoredEntry) -> SegmentModel:
+    pack, codes = read(bundles.read(place, size + MOST_CODES))
+    if len(pack) != size:
+        raise ArtifactDamagedError(f"a pack of {size} bytes has {len(pack)}")
+    # Its bytes are read again when its turn comes: a segment's packs together are more than should be in memory.
+    checksum = checksum_of(pack)
+    return SegmentModel(replace(entry, codes=codes), size, partial(_pack_bytes, bundles, place, size), checksum)
+
+
+def _pack_bytes(bundles: BundleReader, place: BundleSlice, size: int) -> bytes:
+    return read(bundles.read(place, size + MOST_CODES))[0]
 
 
 def _same(entry: StoredEntry, version: Version) -> bool:
@@ -110,4 +125,8 @@ def _same(entry: StoredEntry, version: Version) -> bool:
 
 
 def _carried(segment: Segment, row: int) -> SegmentModel:
-    return SegmentModel(segment.entry(row), segment.length(row), partial(segment.frame, row))
+    entry = segment.entry(row)
+    if entry.verdict == PACKED:
+        packs = segment.packs
+        return SegmentModel(entry, packs.length(row), partial(packs.read, row), packs.checksum(row))
+    return SegmentModel(entry, segment.length(row), partial(segment.frame, row))

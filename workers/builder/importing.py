@@ -13,7 +13,6 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Connection
 
-from registry.artifacts.bundle import write_frames
 from registry.errors import GroupNotFoundError, ImportNotFoundError
 from registry.failpoints import failpoint
 from registry.groups import get_group
@@ -21,6 +20,7 @@ from registry.imports import Reject, checkpoint, fail_import, finish_import, get
 from registry.records import BundleSlice, Group, Import, NewVersion, RuntimeName, Task
 from registry.releases import begin_release
 from registry.tasks import fail, finish, holds_claim
+from workers.builder.bundling import write_proofs
 from workers.builder.context import AbandonedError, Bench, BuilderContext, ClaimLostError
 from workers.builder.proof import ProofContext, ProvedRow, ReadingPlan, RefusedRow, RowBatch
 from workers.builder.releasing import build, fail_unbuilt, go_live_if_nothing_is
@@ -141,7 +141,7 @@ def _portions(context: BuilderContext, proved: Iterable[Sequence[Row]]) -> Itera
     size = 0
     for batch in proved:
         rows.extend(batch)
-        size += sum(len(row.proof.frame) for row in batch if isinstance(row, ProvedRow))
+        size += sum(len(row.proof.frame) + len(row.proof.pack) for row in batch if isinstance(row, ProvedRow))
         if len(rows) >= context.settings.checkpoint_rows or size >= context.settings.checkpoint_bytes:
             yield rows
             rows, size = [], 0
@@ -151,7 +151,7 @@ def _portions(context: BuilderContext, proved: Iterable[Sequence[Row]]) -> Itera
 
 def _checkpoint(context: BuilderContext, group: Group, item: Import, rows: Sequence[Row], task: Task) -> None:
     good = [row for row in rows if isinstance(row, ProvedRow)]
-    places = write_frames(context.store, (row.proof.frame for row in good))
+    places = write_proofs(context.store, [row.proof for row in good])
     failpoint("import.bundle_stored")
     staged = [(row.row, _new_version(row, place)) for row, place in zip(good, places, strict=True)]
     with context.database.write() as conn:
@@ -170,7 +170,8 @@ def _checkpoint(context: BuilderContext, group: Group, item: Import, rows: Seque
 
 def _new_version(row: ProvedRow, place: BundleSlice) -> NewVersion:
     runtime = cast("RuntimeName", row.runtime)  # the proof refused all others
-    return NewVersion(row.key, row.proof.digest, runtime, row.proof.size, row.proof.heap, place, row.meta)
+    proof = row.proof
+    return NewVersion(row.key, proof.digest, runtime, proof.size, proof.heap, place, row.meta, proof.packing)
 
 
 def _reject(row: RefusedRow) -> Reject:

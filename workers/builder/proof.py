@@ -7,8 +7,9 @@ from typing import Any, Final, get_args
 
 from registry.errors import Problem
 from registry.keys import KeySchema, PartitionKey
-from registry.records import ModelMeta, RuntimeName
+from registry.records import ModelMeta, Packing, RuntimeName
 from registry.signature import Signature
+from workers.packing.verdicts import UNKNOWN
 
 RUNTIMES: Final[tuple[str, ...]] = get_args(RuntimeName)
 MAX_WORDS: Final = 500  # characters of a key that cannot be canonical
@@ -53,6 +54,9 @@ class Proof:
         heap: measured bytes of the loaded model.
         inputs: positions of the signature's inputs that it reads.
         frame: the artifact as a zstd frame, ready for a bundle.
+        verdict: `packed`, or why the model stays with its native library.
+        pack: the pack and its codes as a zstd frame, empty for none.
+        pack_size: bytes of the pack.
     """
 
     digest: str
@@ -60,6 +64,14 @@ class Proof:
     heap: int
     inputs: tuple[int, ...]
     frame: bytes
+    verdict: str = UNKNOWN
+    pack: bytes = b""
+    pack_size: int = 0
+
+    @property
+    def packing(self) -> Packing:
+        """What the version row says of the pack."""
+        return Packing(self.verdict, len(self.pack), self.pack_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from registry.artifacts.frames import compress
 from registry.errors import Problem
 from registry.meta import read_meta
 from registry.records import ModelMeta
+from registry.signature import Signature
 from workers.builder.child import resolve
 from workers.builder.examples import compare, example_features, expected_scores
 from workers.builder.heap import allocated, held_since
@@ -32,7 +33,12 @@ from workers.builder.proof import (
     key_words,
 )
 from workers.errors import ArtifactInvalidError, ArtifactTooLargeError, ProofFailedError
+from workers.packing.layout import NotPackableError, Pack
+from workers.packing.proof import prove_pack
+from workers.packing.verdicts import LARGE, PACKED
+from workers.packing.wire import written
 from workers.runtimes.runtime import Binding, LoadedModel, Runtime
+from workers.segments.layout import LARGE_MODEL_BYTES
 
 SETTLING_BYTES: Final = 8 << 20  # a first artifact up to this size is loaded twice, so that only the model is measured
 DETAIL_CHARACTERS: Final = 500
@@ -73,6 +79,19 @@ def prove_artifact(
     if rows is not None and expected is not None:
         compare(model.predict(rows), expected, runtime.name)
     return heap, model
+
+
+def pack_artifact(runtime: Runtime, data: bytes, model: LoadedModel, signature: Signature) -> Pack:
+    """The pack of a loaded artifact, proved to answer as it does.
+
+    Raises:
+        NotPackableError: why there is none.
+    """
+    if len(data) > LARGE_MODEL_BYTES:
+        raise NotPackableError(LARGE, "it lies alone, in no segment")
+    pack, probe = runtime.pack(data, model, signature)
+    prove_pack(pack, probe, model, signature, runtime.tolerance)
+    return pack
 
 
 def prove(context: ProofContext, request: ProofRequest) -> Proof:
@@ -134,10 +153,14 @@ def _prove(context: ProofContext, request: ProofRequest) -> Proof:
         raise ArtifactInvalidError(f"runtime must be one of {list(RUNTIMES)}, got {request.runtime!r}", field="runtime")
     data = _read(request.source, context.artifact_bytes)
     binding = Binding(context.signature, request.meta.classes)
-    heap, model = prove_artifact(
-        resolve(context.catalog)(request.runtime), data, binding, key=request.key.as_dict(), meta=request.meta
-    )
-    return Proof(hashlib.sha256(data).hexdigest(), len(data), heap, model.inputs, compress(data))
+    runtime = resolve(context.catalog)(request.runtime)
+    heap, model = prove_artifact(runtime, data, binding, key=request.key.as_dict(), meta=request.meta)
+    digest, frame = hashlib.sha256(data).hexdigest(), compress(data)
+    try:
+        pack = pack_artifact(runtime, data, model, context.signature)
+    except NotPackableError as refusal:
+        return Proof(digest, len(data), heap, model.inputs, frame, refusal.because)
+    return Proof(digest, len(data), heap, model.inputs, frame, PACKED, compress(written(pack)), pack.words.nbytes)
 
 
 def _read(source: bytes | Path, most: int) -> bytes:

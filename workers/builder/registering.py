@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from registry.artifacts.bundle import read_slice, write_frames
+from registry.artifacts.bundle import read_slice
 from registry.artifacts.frames import verified
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.failpoints import failpoint
@@ -19,6 +19,7 @@ from registry.meta import read_meta
 from registry.records import BundleSlice, Group, NewVersion, RuntimeName, Task
 from registry.tasks import enqueue_auto_release, fail, finish
 from registry.versions import add_versions, newest
+from workers.builder.bundling import write_proofs
 from workers.builder.context import Bench, BuilderContext, ClaimLostError
 from workers.builder.proof import Proof, ProofContext, ProofRequest
 
@@ -79,13 +80,13 @@ def _place(context: BuilderContext, group: Group, key: PartitionKey, proof: Proo
         with suppress(ArtifactMissingError, ArtifactDamagedError):
             verified(read_slice(context.store, head.place, proof.size), proof.digest)
             return head.place
-    [place] = write_frames(context.store, [proof.frame])
+    [place] = write_proofs(context.store, [proof])
     return place
 
 
 def _new_version(request: ProofRequest, proof: Proof, place: BundleSlice) -> NewVersion:
     runtime = cast("RuntimeName", request.runtime)  # the proof refused all others
-    return NewVersion(request.key, proof.digest, runtime, proof.size, proof.heap, place, request.meta)
+    return NewVersion(request.key, proof.digest, runtime, proof.size, proof.heap, place, request.meta, proof.packing)
 
 
 def _record(context: BuilderContext, task: Task, group: Group, new: NewVersion) -> None:

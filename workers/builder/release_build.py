@@ -26,7 +26,7 @@ from registry.records import Group, Release
 from registry.releases import changed_slots, changes, fail_release, finish_release, get_release
 from registry.sizes import incoming_bytes
 from workers.builder.base import BaseSegments, carried_slots, changed_range, segment_shards
-from workers.builder.contents import LARGE_MODEL_BYTES, Contents
+from workers.builder.contents import Contents
 from workers.builder.report import (
     NAMED,
     Counts,
@@ -38,6 +38,7 @@ from workers.builder.report import (
 )
 from workers.builder.sharding import SizeEstimate, choose_shards
 from workers.errors import SegmentDamagedError
+from workers.segments.layout import LARGE_MODEL_BYTES
 from workers.segments.reader import Segment
 from workers.segments.writer import write_segment
 
@@ -207,7 +208,7 @@ def _ages(segment: Segment, stale_limit: float) -> Counts:
     return Counts(
         stale=len(stale),
         undated=int(np.isnan(segment.trained).sum()),
-        large=segment.large,
+        verdicts=segment.verdicts,
         stale_keys=tuple(segment.entry(row).key for row in stale[:NAMED].tolist()),
     )
 
@@ -223,7 +224,7 @@ def _finish(
 ) -> Release:
     broken = broken_gates(counts, plan.release.gates)
     changed = changed_shards(plan.base, manifest)
-    report = report_json(counts, models=manifest.models, shards=manifest.shards, changed=changed, broken=broken)
+    report = report_json(counts, shards=manifest.shards, changed=changed, broken=broken)
     return finish_release(
         conn,
         plan.group,

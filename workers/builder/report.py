@@ -1,11 +1,12 @@
 """What a release's report counts and names, and the gates that stop a release on it. Pure functions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self
 
 from registry.errors import Problem
 from registry.manifest import Manifest
+from workers.packing.verdicts import PACKED
 
 NAMED: Final = 20  # keys named for each finding; the counts are complete
 SECONDS_A_DAY: Final = 86_400.0
@@ -34,7 +35,7 @@ class Counts:
         lost: models of the base that the release lacks.
         failed: changes whose bytes are missing or damaged.
         stale, undated: models trained too long ago, or with no readable date.
-        large: models that lie alone, in no segment.
+        verdicts: how many models are packed, and how many stay native for each reason.
         repaired: segments of the base that were damaged and written anew from the bundles.
         lost_keys, stale_keys, failures: the first few of each.
     """
@@ -46,17 +47,20 @@ class Counts:
     failed: int = 0
     stale: int = 0
     undated: int = 0
-    large: int = 0
     repaired: int = 0
     lost_keys: tuple[str, ...] = ()
     stale_keys: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
+    verdicts: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Self) -> "Counts":
         sums: dict[str, Any] = {}
         for item in fields(self):
-            total = getattr(self, item.name) + getattr(other, item.name)
-            sums[item.name] = total[:NAMED] if isinstance(total, tuple) else total
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(mine, Mapping):
+                sums[item.name] = {name: mine.get(name, 0) + theirs.get(name, 0) for name in mine | theirs}
+            else:
+                sums[item.name] = (mine + theirs)[:NAMED] if isinstance(mine, tuple) else mine + theirs
         return Counts(**sums)
 
 
@@ -81,9 +85,9 @@ def changed_shards(base: Manifest | None, manifest: Manifest) -> int:
     return sum(before.get(shard) != after.get(shard) for shard in before.keys() | after.keys())
 
 
-def report_json(counts: Counts, *, models: int, shards: int, changed: int, broken: tuple[str, ...]) -> dict[str, Any]:
+def report_json(counts: Counts, *, shards: int, changed: int, broken: tuple[str, ...]) -> dict[str, Any]:
     """The report as the release row keeps it and callers see it."""
-    reasons = {"no_pack": models - counts.large, "large": counts.large}
+    native = {verdict: count for verdict, count in counts.verdicts.items() if verdict != PACKED}
     return {
         "added": counts.added,
         "changed": counts.changed,
@@ -93,7 +97,8 @@ def report_json(counts: Counts, *, models: int, shards: int, changed: int, broke
         "undated": counts.undated,
         "failed": counts.failed,
         "repaired": counts.repaired,
-        "stored_native": {reason: count for reason, count in reasons.items() if count},
+        "packed": counts.verdicts.get(PACKED, 0),
+        "stored_native": native,
         "shards": shards,
         "changed_shards": changed,
         "blocked_by": list(broken),

@@ -1,9 +1,8 @@
-"""The kernel: scores rows with packed trees, one call for rows of as many models as a caller likes.
+"""The kernel: scores rows with packs, one call for rows of as many models as a caller likes.
 
-Everything is passed by address, because that is what lets one call walk packs that lie in different places: the
-caller keeps packs, rows and scores alive for the length of the call, and every pack was checked when it was made.
-The GIL is given up; nothing is allocated. Sums and transforms run in LightGBM's own order, so answers are its own to
-the last bit.
+Everything is passed by address; the caller keeps packs, rows and scores alive for the length of the call, and every
+pack was checked (`workers.packing.checks`) before its address got here. The GIL is given up; nothing is allocated.
+Sums and transforms run in the native libraries' own order: LightGBM's answers are its own to the last bit.
 
 Compiled at the first import on a machine and cached: beside this file, or where NUMBA_CACHE_DIR says; where neither
 can be written it is compiled at each start.
@@ -15,23 +14,48 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
+from numpy.typing import NDArray
 
 from workers.features import Matrix
-from workers.packing.trees import EXP, HEAD_WORDS, LOG1P_EXP, SIGMOID, SOFTMAX, SQUARE, Words
+from workers.packing.addresses import fetch_ahead, number_at, put_at, word_at
+from workers.packing.layout import (
+    CATEGORIES_OR_MISSING,
+    EXP,
+    GOOD,
+    INFINITE,
+    LABEL_ABOVE_ZERO,
+    LABEL_FROM_ZERO,
+    LABEL_OF_RAW,
+    LOG1P_EXP,
+    MISSING,
+    MOST_RAW,
+    NARROW_TREES,
+    NO_INFINITE,
+    NO_MISSING,
+    NO_WIDE,
+    PROBABILITIES,
+    SIGMOID,
+    SIGMOID_SHARES,
+    SOFTMAX,
+    SQUARE,
+    TREES,
+    UNDECIDED,
+    ZERO,
+    Words,
+)
 
 log = logging.getLogger("manymodels.workers")
 
-# LightGBM reads anything this near zero as zero: its kZeroThreshold, a float32.
-ZERO: Final = 1.0000000180025095e-35
-_HEAD: Final = HEAD_WORDS * 8
-_NAN, _AS_ZERO = 2, 1  # missing types
+_NAN, _AS_ZERO = 2, 1  # LightGBM's missing types
+# Measured: fetching three trees ahead halves the time over packs that are in no cache.
+AHEAD_TREES: Final = 3
+AHEAD_LINES: Final = 6
 _INTEGERS: Final = 2147483648.0
+_FLOAT32_MAX: Final = 3.4028234663852886e38
 
 
-def _compiled(signature: str) -> Callable[[Any], Any]:
+def compiled(signature: str) -> Callable[[Any], Any]:
     """Compile with a cache where one can be written."""
 
     def compile_(function: Any) -> Any:
@@ -48,37 +72,6 @@ def _compiled(signature: str) -> Callable[[Any], Any]:
 _inner: Final = njit(error_model="numpy")
 
 
-@intrinsic
-def _number(_context: Any, _address: Any) -> Any:
-    """The float64 at an address."""
-
-    def load(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], ir.DoubleType().as_pointer()))
-
-    return types.float64(types.int64), load
-
-
-@intrinsic
-def _word(_context: Any, _address: Any) -> Any:
-    """The int64 at an address."""
-
-    def load(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()))
-
-    return types.int64(types.int64), load
-
-
-@intrinsic
-def _put(_context: Any, _address: Any, _value: Any) -> Any:
-    """Store a float64 at an address."""
-
-    def store(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[1], builder.inttoptr(arguments[0], ir.DoubleType().as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.float64), store
-
-
 @_inner
 def _in_set(sets: int, place: int, value: float) -> bool:
     """Whether a category is in a set of a categorical split; what is no category is in none."""
@@ -88,7 +81,29 @@ def _in_set(sets: int, place: int, value: float) -> bool:
     word = category >> 5
     if word >= (place & 0xFFFFFFFF):
         return False
-    return bool((_word(sets + 8 * ((place >> 32) + word)) >> (category & 31)) & 1)
+    return bool((word_at(sets + 8 * ((place >> 32) + word)) >> (category & 31)) & 1)
+
+
+@_inner
+def _goes_left(node: int, flags: int, sets: int, value: float) -> bool:
+    """The decision of a special node."""
+    if flags & CATEGORIES_OR_MISSING:
+        # The set, and behind it one of equal size of all categories that were seen; what was not seen is missing.
+        place = word_at(node)
+        known = place + ((place & 0xFFFFFFFF) << 32)
+        if not _in_set(sets, known, value):
+            return bool(flags & 2)
+        return bool(_in_set(sets, place, value))
+    if abs(value) <= ZERO:
+        value = 0.0
+    if flags & 1:
+        return bool(_in_set(sets, word_at(node), value))
+    missing = (flags >> 2) & 3
+    if math.isnan(value) and missing != _NAN:
+        value = 0.0
+    if (missing == _AS_ZERO and value == 0.0) or math.isnan(value):
+        return bool(flags & 2)
+    return bool(value <= number_at(node))
 
 
 @_inner
@@ -96,102 +111,279 @@ def _leaf(nodes: int, sets: int, row: int) -> int:
     """The leaf of one tree that a row falls into."""
     node = nodes
     while True:
-        word = _word(node + 8)
-        value = _number(row + 8 * ((word >> 32) & 0xFFFF))
-        flags = word >> 48
-        if abs(value) <= ZERO:
-            value = 0.0
-        if flags & 1:
-            left = _in_set(sets, _word(node), value)
+        word = word_at(node + 8)
+        value = number_at(row + 8 * ((word >> 32) & 0x7FFF))
+        if word >= 0:  # not special; written without a jump, because where a row goes nobody can predict
+            left = (value <= number_at(node)) | (math.isnan(value) & ((word >> 48) & 1 == 1))
         else:
-            missing = flags >> 2
-            if math.isnan(value) and missing != _NAN:
-                value = 0.0
-            if (missing == _AS_ZERO and value == 0.0) or math.isnan(value):
-                left = flags & 2 != 0
-            else:
-                left = value <= _number(node)
-        child = word & 0xFFFF if left else (word >> 16) & 0xFFFF
+            left = _goes_left(node, word >> 48, sets, value)
+        child = (word if left else word >> 16) & 0xFFFF
         if child & 0x8000:
             return int(0xFFFF - child)
         node = nodes + 16 * child
 
 
 @_inner
-def _transform(pack: int, outputs: int, out: int) -> None:
+def _narrow_leaf(nodes: int, row: int) -> int:
+    """As `_leaf`, for inputs that are read as float32 and nodes of which none is special."""
+    node = nodes
+    while True:
+        word = word_at(node + 8)
+        value = float(np.float32(number_at(row + 8 * ((word >> 32) & 0x7FFF))))
+        left = (value <= number_at(node)) | (math.isnan(value) & ((word >> 48) & 1 == 1))
+        child = (word if left else word >> 16) & 0xFFFF
+        if child & 0x8000:
+            return int(0xFFFF - child)
+        node = nodes + 16 * child
+
+
+@_inner
+def _ask_for(pack: int, place_at: int, end: int) -> None:
+    """Have the processor fetch a tree that is walked soon: a small one wholly, of a large one the top."""
+    if place_at < end:
+        block = pack + 8 * (word_at(place_at) & 0xFFFFFFFF)
+        for line in range(block, block + AHEAD_LINES * 64, 64):
+            fetch_ahead(line)
+
+
+@_inner
+def _sum_one(pack: int, row: int, start: float) -> float:
+    """The sum of trees with one number a leaf and one in all, read as they are."""
+    sets = pack + 8 * word_at(pack + 104)
+    place_at = pack + 8 * word_at(pack + 96)
+    end = place_at + 8 * word_at(pack + 16)
+    total = start
+    while place_at < end:
+        _ask_for(pack, place_at + AHEAD_TREES * 8, end)
+        place = word_at(place_at)
+        nodes = pack + 8 * (place & 0xFFFFFFFF)
+        count = place >> 32
+        leaf = _leaf(nodes, sets, row) if count else 0
+        total += number_at(nodes + 16 * count + 8 * leaf)
+        place_at += 8
+    return total
+
+
+@_inner
+def _sum_trees(pack: int, row: int, sums: int) -> None:
+    """Add up the trees of a pack, whatever they are."""
+    raw, leaf_words = word_at(pack + 24), word_at(pack + 32)
+    narrow = word_at(pack + 8) == NARROW_TREES
+    sets = pack + 8 * word_at(pack + 104)
+    place_at = pack + 8 * word_at(pack + 96)
+    end = place_at + 8 * word_at(pack + 16)
+    output = 0
+    while place_at < end:
+        _ask_for(pack, place_at + AHEAD_TREES * 8, end)
+        place = word_at(place_at)
+        count = place >> 32
+        nodes = pack + 8 * (place & 0xFFFFFFFF)
+        leaf = 0
+        if count:
+            leaf = _narrow_leaf(nodes, row) if narrow else _leaf(nodes, sets, row)
+        at = nodes + 16 * count + 8 * leaf * leaf_words
+        if leaf_words == 1:
+            put_at(sums + 8 * output, number_at(sums + 8 * output) + number_at(at))
+            output += 1
+            if output == raw:
+                output = 0
+        else:
+            for number in range(raw):
+                put_at(sums + 8 * number, number_at(sums + 8 * number) + number_at(at + 8 * number))
+        place_at += 8
+
+
+@_inner
+def _refused(pack: int, row: int) -> int:
+    """Whether the native library would refuse a row, and for what."""
+    refuses = word_at(pack + 64)
+    inputs = pack + 8 * word_at(pack + 80)
+    for at in range(inputs, inputs + 8 * word_at(pack + 72), 8):
+        value = number_at(row + 8 * word_at(at))
+        if math.isnan(value):
+            if refuses & NO_MISSING:
+                return MISSING
+        elif (refuses & NO_INFINITE and math.isinf(value)) or (refuses & NO_WIDE and abs(value) > _FLOAT32_MAX):
+            return INFINITE
+    return GOOD
+
+
+@_inner
+def _transform(pack: int, raw: int, sums: int) -> None:
     """Raw sums to answers."""
-    kind = _word(pack + 16)
-    averaged = _word(pack + 56)
-    sigmoid = _number(pack + 24)
-    if averaged:
-        for at in range(out, out + 8 * outputs, 8):
-            _put(at, _number(at) / averaged)
+    kind = word_at(pack + 40)
+    end = sums + 8 * raw
     if kind == SOFTMAX:
-        largest = _number(out)
-        for at in range(out, out + 8 * outputs, 8):
-            largest = max(largest, _number(at))
+        largest = number_at(sums)
+        for at in range(sums, end, 8):
+            largest = max(largest, number_at(at))
         total = 0.0
-        for at in range(out, out + 8 * outputs, 8):
-            power = math.exp(_number(at) - largest)
-            _put(at, power)
+        for at in range(sums, end, 8):
+            power = math.exp(number_at(at) - largest)
+            put_at(at, power)
             total += power
-        for at in range(out, out + 8 * outputs, 8):
-            _put(at, _number(at) / total)
+        for at in range(sums, end, 8):
+            put_at(at, number_at(at) / total)
         return
-    for at in range(out, out + 8 * outputs, 8):
-        raw = _number(at)
-        if kind == SIGMOID:
-            _put(at, 1.0 / (1.0 + math.exp(-sigmoid * raw)))
+    scale = number_at(pack + 48)
+    for at in range(sums, end, 8):
+        value = number_at(at)
+        if kind in (SIGMOID, SIGMOID_SHARES):
+            put_at(at, 1.0 / (1.0 + math.exp(-scale * value)))
         elif kind == EXP:
-            _put(at, math.exp(raw))
+            put_at(at, math.exp(value))
         elif kind == SQUARE:
-            sign = 1.0 if raw > 0.0 else (-1.0 if raw < 0.0 else 0.0)
-            _put(at, sign * raw * raw)
+            sign = 1.0 if value > 0.0 else (-1.0 if value < 0.0 else 0.0)
+            put_at(at, sign * value * value)
         elif kind == LOG1P_EXP:
-            _put(at, math.log1p(math.exp(raw)))
+            put_at(at, math.log1p(math.exp(value)))
+    if kind == SIGMOID_SHARES:
+        total = 0.0
+        for at in range(sums, end, 8):
+            total += number_at(at)
+        for at in range(sums, end, 8):
+            put_at(at, number_at(at) / total)
 
 
-@_compiled("void(int64, int64, int64)")
-def score_row(pack: int, row: int, out: int) -> None:
-    """Score one row.
+@_inner
+def _largest(numbers: int, count: int) -> int:
+    """Position of the largest of some numbers, the first of equals; -1 if one is no finite number."""
+    best = 0
+    for number in range(count):
+        value = number_at(numbers + 8 * number)
+        if not math.isfinite(value):
+            return -1
+        if value > number_at(numbers + 8 * best):
+            best = number
+    return best
+
+
+@_inner
+def _decided(kind: int, first: float, label_of_raw: int, sums: int, raw: int) -> int:
+    """Position of the class that an answer names, -1 if none can be named."""
+    if kind == LABEL_ABOVE_ZERO:
+        return int(first > 0.0)
+    if kind == LABEL_FROM_ZERO:
+        return int(first >= 0.0)
+    if kind == LABEL_OF_RAW:
+        return label_of_raw
+    if raw > 1:
+        return int(_largest(sums, raw))
+    share = number_at(sums)
+    if not math.isfinite(share):
+        return -1
+    return int(share > 1.0 - share)
+
+
+@_inner
+def _project(pack: int, raw: int, sums: int, first: float, label_of_raw: int, out: int) -> int:
+    """Answers over a model's classes to the signature's columns. `first` is the first raw number."""
+    outputs = word_at(pack + 120)
+    at = pack + 8 * word_at(pack + 112)
+    targets = at + 8 * outputs
+    for spec in range(outputs):
+        what = word_at(at + 8 * spec)
+        kind = what >> 48
+        column = out + 8 * (what & 0xFFFFFF)
+        if kind != PROBABILITIES:
+            chosen = _decided(kind, first, label_of_raw, sums, raw)
+            if chosen < 0:
+                return UNDECIDED
+            put_at(column, float(word_at(targets + 8 * chosen)))
+            continue
+        for number in range((what >> 24) & 0xFFFFFF):
+            put_at(column + 8 * number, 0.0)
+        if raw == 1:
+            put_at(column + 8 * word_at(targets), 1.0 - number_at(sums))
+            put_at(column + 8 * word_at(targets + 8), number_at(sums))
+        else:
+            for number in range(raw):
+                put_at(column + 8 * word_at(targets + 8 * number), number_at(sums + 8 * number))
+    return GOOD
+
+
+@_inner
+def _score(pack: int, row: int, out: int, scratch: int) -> int:
+    if word_at(pack + 64):
+        state = _refused(pack, row)
+        if state != GOOD:
+            return int(state)
+    raw, outputs = word_at(pack + 24), word_at(pack + 120)
+    sums = scratch if outputs else out
+    starts = word_at(pack + 88)
+    for number in range(raw):
+        put_at(sums + 8 * number, number_at(pack + 8 * (starts + number)) if starts else 0.0)
+    if raw == 1 and word_at(pack + 8) == TREES:
+        put_at(sums, _sum_one(pack, row, number_at(sums)))
+    else:
+        _sum_trees(pack, row, sums)
+    divisor = word_at(pack + 56)
+    if divisor:
+        for at in range(sums, sums + 8 * raw, 8):
+            put_at(at, number_at(at) / divisor)
+    first = number_at(sums)
+    label_of_raw = _largest(sums, raw) if outputs else 0
+    if word_at(pack + 40):
+        _transform(pack, raw, sums)
+    if outputs:
+        return int(_project(pack, raw, sums, first, label_of_raw, out))
+    return GOOD
+
+
+@compiled("int64(int64, int64, int64, int64)")
+def score_row(pack: int, row: int, out: int, scratch: int) -> int:
+    """Score one row; answers what became of it (`layout.GOOD` or why it is refused, its scores being undefined then).
 
     Args:
         pack: address of a pack's words.
         row: address of the row's float64, one an input of the signature.
-        out: address of the answer's float64, one an output of the model.
+        out: address of the row's scores, one float64 a column of the signature.
+        scratch: address of MOST_RAW float64 that nobody else uses meanwhile.
     """
-    trees, outputs = _word(pack), _word(pack + 8)
-    nodes, leaves, sets = pack + _word(pack + 32), pack + _word(pack + 40), pack + _word(pack + 48)
-    for at in range(out, out + 8 * outputs, 8):
-        _put(at, 0.0)
-    output = 0
-    for tree in range(trees):
-        place = _word(pack + _HEAD + 8 * tree)
-        first = place >> 32
-        leaf = place & 0xFFFFFFFF
-        if first >= 0:
-            leaf += _leaf(nodes + 16 * first, sets, row)
-        at = out + 8 * output
-        _put(at, _number(at) + _number(leaves + 8 * leaf))
-        output += 1
-        if output == outputs:
-            output = 0
-    if _word(pack + 16) or _word(pack + 56):
-        _transform(pack, outputs, out)
+    return int(_score(pack, row, out, scratch))
 
 
-@_compiled("void(int64[::1], int64[::1], int64[::1])")
-def score_rows(packs: Any, rows: Any, outs: Any) -> None:
-    """Score many rows, each with a model of its own: addresses as `score_row` takes them, int64, shape (rows,)."""
+@compiled("int64(int64[::1], int64[::1], int64[::1], int8[::1], int64)")
+def score_rows(packs: Any, rows: Any, outs: Any, states: Any, scratch: int) -> int:
+    """Score many rows, each with a model of its own; answers how many are refused.
+
+    Addresses as `score_row` takes them, int64, shape (rows,); `states`, int8, is filled with what became of each.
+    """
+    refused = 0
     for number in range(len(packs)):
-        score_row(packs[number], rows[number], outs[number])
+        state = _score(packs[number], rows[number], outs[number], scratch)
+        states[number] = state
+        refused += state != GOOD
+    return refused
 
 
-def score(words: Words, rows: Matrix, outputs: int) -> Matrix:
-    """Answers of a pack for rows that are C-contiguous in the signature's width; float64, shape (rows, outputs)."""
-    count, width = rows.shape
-    answers: Matrix = np.empty((count, outputs))
+def scratch() -> Matrix:
+    """Room for one call's sums, float64, shape (MOST_RAW,)."""
+    room: Matrix = np.empty(MOST_RAW)
+    return room
+
+
+def score(words: Words, rows: Matrix, width: int) -> tuple[Matrix, NDArray[np.int8]]:
+    """`score_at` for a pack in an array."""
+    return score_at(words.ctypes.data, rows, width)
+
+
+def score_at(address: int, rows: Matrix, width: int) -> tuple[Matrix, NDArray[np.int8]]:
+    """Scores of a pack and what became of each row, for rows that are C-contiguous in the signature's width.
+
+    float64, shape (rows, width), rows that are refused being NaN; and int8, shape (rows,).
+    """
+    count, inputs = rows.shape
+    answers: Matrix = np.empty((count, width))
+    states = np.empty(count, dtype=np.int8)
     numbers = np.arange(count)
-    packs = np.full(count, words.ctypes.data)
-    score_rows(packs, rows.ctypes.data + numbers * (8 * width), answers.ctypes.data + numbers * (8 * outputs))
-    return answers
+    room = scratch()
+    score_rows(
+        np.full(count, address),
+        rows.ctypes.data + numbers * (8 * inputs),
+        answers.ctypes.data + numbers * (8 * width),
+        states,
+        room.ctypes.data,
+    )
+    answers[states != GOOD] = np.nan
+    return answers, states

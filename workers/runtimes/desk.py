@@ -9,18 +9,21 @@ from typing import Final
 import numpy as np
 
 from workers.features import Matrix
+from workers.packing.layout import MOST_RAW
 
 
 class Desk:
     """Buffers for one prediction of one row. Used by one thread at a time."""
 
-    __slots__ = ("out", "out_address", "pack", "row", "row_address")
+    __slots__ = ("_scratch", "out", "out_address", "pack", "row", "row_address", "scratch_address")
 
     def __init__(self, columns: int, outputs: int) -> None:
         self.row: Matrix = np.empty((1, columns))
         self.out: Matrix = np.empty((1, outputs))
         self.row_address: int = self.row.ctypes.data
         self.out_address: int = self.out.ctypes.data
+        self._scratch: Matrix = np.empty(MOST_RAW)
+        self.scratch_address: int = self._scratch.ctypes.data
         self.pack: Callable[..., None] = partial(Struct(f"{columns}d").pack_into, self.row.data, 0)
 
 

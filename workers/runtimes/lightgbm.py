@@ -1,12 +1,12 @@
-"""The LightGBM runtime: model texts, scored as tree packs or else through the C API.
+"""The LightGBM runtime: model texts, scored through the C API, and turned into packs where one equals them.
 
-Answers equal `Booster.predict` to the last bit, for one row as for many. In a native model one row goes through
-LightGBM's single-row fast call on a desk of preallocated buffers, because every array made on the way counts.
+Answers equal `Booster.predict` to the last bit, for one row as for many. One row goes through LightGBM's single-row
+fast call on a desk of preallocated buffers, because every array made on the way counts.
 """
 
 import ctypes
-import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,19 +14,17 @@ import numpy as np
 from registry.signature import Signature
 from workers.errors import PredictionFailedError, SignatureMismatchError
 from workers.features import Features, Matrix
-from workers.packing.proof import is_proven
-from workers.packing.trees import NotPackableError, Words, pack_lightgbm
+from workers.packing.layout import Pack, Probe, assembled
+from workers.packing.lightgbm import read_lightgbm
+from workers.packing.outputs import outputs_of
 from workers.runtimes.binding import bind_inputs
 from workers.runtimes.categories import Codes, encode
 from workers.runtimes.desk import Desks
 from workers.runtimes.lightgbm_library import Handle, library
-from workers.runtimes.lightgbm_packed import PackedLightGBM
 from workers.runtimes.lightgbm_text import ModelText, assign_categories, read_text, sniff_text
 from workers.runtimes.projection import Projection
 from workers.runtimes.runtime import Binding, LoadedModel
 from workers.runtimes.sheet import Sheet, score_gathered
-
-log = logging.getLogger("manymodels.workers")
 
 # Objectives whose single output is the probability of the second class.
 _BINARY: Final = frozenset({"binary", "cross_entropy", "xentropy"})
@@ -34,53 +32,50 @@ _BINARY: Final = frozenset({"binary", "cross_entropy", "xentropy"})
 _MANY_ROWS: Final = 8
 _OUTPUT_LENGTH: Final = ctypes.c_int64()  # the C API insists on saying how many numbers it wrote
 _LENGTH: Final = ctypes.addressof(_OUTPUT_LENGTH)
-MOST_PACKED: Final = 8 << 20  # bytes of a text; of a larger model the trees' own size outweighs how they lie
 
 
 class LightGBMRuntime:
     """Parses LightGBM model texts."""
 
     name: Final = "lightgbm"
+    tolerance: Final = 0.0
 
     def sniff(self, data: bytes) -> None:
         """See `Runtime.sniff`."""
         sniff_text(data)
 
     def load(self, data: bytes, binding: Binding) -> LoadedModel:
-        """See `Runtime.load`. A binary model answers `[1 - p, p]` where the signature asks for two classes.
-
-        The model is a pack where one equals it to the last bit, else native.
-        """
+        """See `Runtime.load`. A binary model answers `[1 - p, p]` where the signature asks for two classes."""
         sniff_text(data)
         text = read_text(data)
         inputs = bind_inputs(_restored(text.features, binding.signature), binding.signature)
         categories = assign_categories(text, inputs, binding.signature)
         projection = Projection(binding.signature, text.outputs, _classes(text, binding))
-        handle = Handle(data, len(inputs))
-        width = len(binding.signature.inputs)
-        words = _proven_pack(data, handle, inputs, text.outputs, width)
-        if words is None:
-            codes = [(column, inputs[column], known) for column, known in categories]
-            return LightGBMModel(handle, inputs, text.outputs, codes, projection)
-        codes = [(inputs[column], inputs[column], known) for column, known in categories]
-        return PackedLightGBM(words, inputs, text.outputs, width, codes, projection)
+        codes = [(column, inputs[column], known) for column, known in categories]
+        return LightGBMModel(Handle(data, len(inputs)), inputs, text.outputs, codes, projection)
+
+    def pack(self, data: bytes, model: LoadedModel, signature: Signature) -> tuple[Pack, Probe]:
+        """See `Runtime.pack`."""
+        assert isinstance(model, LightGBMModel)
+        parts, probe = read_lightgbm(data, model.inputs)
+        outputs, targets = outputs_of(signature, model.projection, parts.raw)
+        words = assembled(replace(parts, outputs=outputs, targets=targets))
+        return Pack(words, [(position, known) for _, position, known in model.codes]), probe
 
 
 class LightGBMModel:
     """A booster bound to a signature. Its native memory goes with the last reference."""
 
-    pack: Final = 0
-
     __slots__ = (
-        "_codes",
         "_desks",
         "_direct",
         "_handle",
         "_outputs",
         "_predict_row",
-        "_projection",
         "_taken",
+        "codes",
         "inputs",
+        "projection",
     )
 
     def __init__(
@@ -94,8 +89,8 @@ class LightGBMModel:
         self.inputs = inputs
         self._handle = handle
         self._outputs = outputs
-        self._codes = codes
-        self._projection = projection
+        self.codes = codes
+        self.projection = projection
         self._direct = projection.identity and projection.width == outputs
         self._taken = np.array(inputs, dtype=np.intp)
         self._predict_row = library().predict_row
@@ -104,14 +99,14 @@ class LightGBMModel:
     def predict(self, features: Features) -> Matrix:
         """See `LoadedModel.predict`."""
         native = self._predict_one(features, 0) if len(features) == 1 else self._predict_many(features)
-        return native if self._direct else self._projection.of(native)
+        return native if self._direct else self.projection.of(native)
 
     def predict_rows(self, sheet: Sheet, rows: Sequence[int]) -> None:
         """See `LoadedModel.predict_rows`."""
         if len(rows) >= _MANY_ROWS:
             score_gathered(self, sheet, rows)
             return
-        if self._direct and not self._codes:
+        if self._direct and not self.codes:
             block = sheet.block(self.inputs, self._taken)
             if block is not None:
                 _, source, stride = block
@@ -122,13 +117,13 @@ class LightGBMModel:
                 return
         for row in rows:
             native = self._predict_one(sheet.features, row)
-            sheet.scores[row] = (native if self._direct else self._projection.of(native))[0]
+            sheet.scores[row] = (native if self._direct else self.projection.of(native))[0]
 
     def _predict_one(self, features: Features, row: int) -> Matrix:
         desk = self._desks.take()
         features.matrix[row : row + 1].take(self._taken, 1, desk.row, "clip")
-        if self._codes:
-            encode(self._codes, features, (row,), desk.row)
+        if self.codes:
+            encode(self.codes, features, (row,), desk.row)
         if self._predict_row(self._handle.fast, desk.row_address, _LENGTH, desk.out_address):
             raise PredictionFailedError(f"LightGBM refuses the row: {library().error()}"[:500])
         native = desk.out.copy()
@@ -137,24 +132,9 @@ class LightGBMModel:
 
     def _predict_many(self, features: Features) -> Matrix:
         matrix = features.matrix.take(self._taken, axis=1)
-        if self._codes:
-            encode(self._codes, features, range(len(matrix)), matrix)
+        if self.codes:
+            encode(self.codes, features, range(len(matrix)), matrix)
         return self._handle.predict(matrix)
-
-
-def _proven_pack(data: bytes, handle: Handle, inputs: tuple[int, ...], outputs: int, width: int) -> Words | None:
-    """The model's pack if there is one that equals it."""
-    if len(data) > MOST_PACKED:
-        return None
-    try:
-        pack = pack_lightgbm(data, inputs)
-    except NotPackableError as error:
-        log.debug("a model stays native: %s", error)
-        return None
-    if is_proven(pack, outputs, width, lambda rows: handle.predict(rows[:, list(inputs)])):
-        return pack.words
-    log.warning("a model stays native: its pack answers otherwise")
-    return None
 
 
 def _restored(features: Sequence[str], signature: Signature) -> tuple[str, ...]:

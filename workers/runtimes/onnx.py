@@ -13,10 +13,11 @@ import onnxruntime
 from registry.signature import Signature
 from workers.errors import ArtifactInvalidError, PredictionFailedError, SignatureMismatchError
 from workers.features import Features, Matrix
+from workers.packing.layout import NotPackableError, Pack, Probe
 from workers.runtimes.onnx_file import ModelFacts, read_model, sniff_model
 from workers.runtimes.onnx_inputs import Feeder
 from workers.runtimes.projection import Projection
-from workers.runtimes.runtime import Binding
+from workers.runtimes.runtime import Binding, LoadedModel
 from workers.runtimes.sheet import Sheet, score_gathered
 
 _LABEL_TYPES: Final = frozenset({"tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)"})
@@ -27,6 +28,7 @@ class OnnxRuntime:
     """Parses ONNX models."""
 
     name: Final = "onnx"
+    tolerance: Final = 0.0
 
     def sniff(self, data: bytes) -> None:
         """See `Runtime.sniff`."""
@@ -38,11 +40,13 @@ class OnnxRuntime:
         facts = read_model(data)
         return OnnxModel(_session(data), facts, binding)
 
+    def pack(self, _data: bytes, _model: LoadedModel, _signature: Signature) -> tuple[Pack, Probe]:
+        """See `Runtime.pack`: there is none."""
+        raise NotPackableError("runtime", "an ONNX graph has no pack")
+
 
 class OnnxModel:
     """A session bound to a signature. onnxruntime allows concurrent runs of one session."""
-
-    pack: Final = 0
 
     def __init__(self, session: Any, facts: ModelFacts, binding: Binding) -> None:
         signature = binding.signature

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from registry.signature import Label, Signature
 from workers.features import Features, Matrix
+from workers.packing.layout import Pack, Probe
 from workers.runtimes.sheet import Sheet
 
 
@@ -37,10 +38,6 @@ class LoadedModel(Protocol):
     def inputs(self) -> tuple[int, ...]:
         """Positions of the signature's inputs that this model reads, in the model's own order."""
 
-    @property
-    def pack(self) -> int:
-        """Address of a tree pack that reads a sheet's rows as they lie and fills their scores; 0 if there is none."""
-
     def predict(self, features: Features) -> Matrix:
         """Scores, float64, shape (rows, signature.width): value columns, class index of a label, probabilities.
 
@@ -67,6 +64,10 @@ class Runtime(Protocol):
     def name(self) -> str:
         """`lightgbm`, `onnx` or `sklearn`."""
 
+    @property
+    def tolerance(self) -> float:
+        """How far, relatively, a pack's answers may be from the native ones; 0 where every bit must be equal."""
+
     def sniff(self, data: bytes) -> None:
         """Refuse bytes that are plainly another format, before anything parses them.
 
@@ -80,4 +81,11 @@ class Runtime(Protocol):
         Raises:
             ArtifactInvalidError: if the bytes do not parse or ask for more than is allowed.
             SignatureMismatchError: if inputs or outputs do not fit the signature.
+        """
+
+    def pack(self, data: bytes, model: LoadedModel, signature: Signature, /) -> tuple[Pack, Probe]:
+        """The pack of a model that `load` made of these bytes, not proved yet, and where the proof must look.
+
+        Raises:
+            NotPackableError: if the model is none that a pack represents exactly.
         """

@@ -34,25 +34,14 @@ class Sheet:
         stride: bytes from one row of `scores` to the next.
     """
 
-    __slots__ = ("_blocks", "_rows", "address", "features", "scores", "stride")
+    __slots__ = ("_blocks", "address", "features", "scores", "stride")
 
     def __init__(self, features: Features, width: int) -> None:
         self.features = features
         self.scores: Matrix = np.full((len(features), width), np.nan)
         self.address: int = self.scores.ctypes.data
         self.stride = width * 8
-        self._rows: Matrix | None = None
         self._blocks: dict[tuple[int, ...], Block] = {}
-
-    def score_packed(self, packs: Sequence[int], rows: Sequence[int]) -> None:
-        """Score rows with tree packs, one address a row; the caller keeps the packs alive."""
-        from workers.packing.kernel import score_rows  # noqa: PLC0415 - loads numba, which a packed model has done
-
-        if self._rows is None:
-            self._rows = np.ascontiguousarray(self.features.matrix, dtype=np.float64)  # who takes addresses trusts
-        numbers = np.array(rows, dtype=np.int64)
-        sources = self._rows.ctypes.data + numbers * (8 * self._rows.shape[1])
-        score_rows(np.array(packs, dtype=np.int64), sources, self.address + numbers * self.stride)
 
     def block(self, positions: tuple[int, ...], taken: NDArray[np.intp]) -> Block | None:
         """The columns of a binding, C-contiguous; `taken` is `positions` as an array. Cut once a sheet.

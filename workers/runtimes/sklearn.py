@@ -13,12 +13,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from registry.signature import InputSpec
+from registry.signature import InputSpec, Signature
 from workers.errors import ArtifactInvalidError, PredictionFailedError, SignatureMismatchError
 from workers.features import Features, Matrix
+from workers.packing.layout import NotPackableError, Pack, Probe
 from workers.runtimes.binding import bind_count, bind_inputs
 from workers.runtimes.projection import Projection
-from workers.runtimes.runtime import Binding
+from workers.runtimes.runtime import Binding, LoadedModel
 from workers.runtimes.sheet import Sheet, score_gathered
 from workers.runtimes.sklearn_file import open_file, sniff_file
 
@@ -29,6 +30,7 @@ class SklearnRuntime:
     """Parses skops files."""
 
     name: Final = "sklearn"
+    tolerance: Final = 1e-12
 
     def sniff(self, data: bytes) -> None:
         """See `Runtime.sniff`."""
@@ -45,11 +47,13 @@ class SklearnRuntime:
         except AttributeError as error:
             raise ArtifactInvalidError(f"the estimator is not fitted: {error}"[:500]) from error
 
+    def pack(self, _data: bytes, _model: LoadedModel, _signature: Signature) -> tuple[Pack, Probe]:
+        """See `Runtime.pack`."""
+        raise NotPackableError("estimator", "scikit-learn models are not packed yet")
+
 
 class SklearnModel:
     """A fitted estimator bound to a signature. Predicting only reads it, so threads may share it."""
-
-    pack: Final = 0
 
     def __init__(self, estimator: Any, binding: Binding) -> None:
         signature = binding.signature

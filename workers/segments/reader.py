@@ -1,14 +1,15 @@
-"""Reading a segment: its index is mapped, its frames are read when a model is loaded.
+"""Reading a segment: its index is mapped, its packs are mapped by themselves, its frames are read at a load.
 
 Nothing a damaged file says is believed. At open the header, the index's checksum and every bound in it are checked;
-a model's bytes are compared with their SHA-256 each time they are read. What does not fit is refused as
-`SegmentDamagedError`, never answered.
+a pack is checked when it is first touched, a stored model's bytes are compared with their SHA-256 each time they are
+read. What does not fit is refused as `SegmentDamagedError`, never answered.
 """
 
 import mmap
 import os
 import weakref
 from bisect import bisect_left
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
@@ -24,8 +25,12 @@ from registry.artifacts.store import ArtifactStore
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.keys import SLOTS, key_id
 from registry.records import BundleSlice, RuntimeName
+from registry.signature import Label
 from workers.errors import SegmentDamagedError
-from workers.segments.layout import ARRAYS, LARGEST_MODEL, MAX_HEADER, RUNTIMES, SegmentHeader, StoredEntry, read_header
+from workers.packing.layout import LINE_WORDS
+from workers.packing.verdicts import PACKED, UNKNOWN, VERDICTS
+from workers.segments.layout import LARGEST_MODEL, MAX_HEADER, RUNTIMES, SegmentHeader, StoredEntry, read_header
+from workers.segments.packs import PackFile
 
 Numbers = NDArray[Any]
 
@@ -42,6 +47,7 @@ class Segment:
         header: group, shard, shards and sizes.
         trained: float64, shape (models,): seconds since 1970 that training data reaches, NaN where unknown.
         slots: uint16, shape (models,): slot of each key, 0 for partial keys.
+        packs: the packs, mapped and unmapped by their own object; without models where the segment has none.
     """
 
     def __init__(self, descriptor: int, header: SegmentHeader, store: ArtifactStore | None) -> None:
@@ -51,7 +57,9 @@ class Segment:
         self._store = store
         self._index = memoryview(mmap.mmap(descriptor, header.index_end, access=mmap.ACCESS_READ))
         self._check_checksum()
-        arrays = {name: self._array(name) for name in ARRAYS if name != "stored"}
+        arrays = {name: self._array(name) for name in header.arrays if name not in ("packs", "stored")}
+        if header.format == "1":
+            arrays |= _without_packs(header.models)
         _check(arrays, header)
         # A memoryview answers one Python number a look-up several times faster than a numpy array does.
         self._high, self._low = arrays["identity_high"].data, arrays["identity_low"].data
@@ -59,6 +67,10 @@ class Segment:
         self._size, self._heap = arrays["size"].data, arrays["heap"].data
         self._version, self._runtime = arrays["version"].data, arrays["runtime"].data
         self._meta, self._digest = arrays["meta"].data, arrays["digest"]
+        self._verdict = arrays["verdict"].data
+        self.packs = PackFile(
+            descriptor, header.index_end, arrays["pack_bounds"].data, arrays["pack_checksum"].data, header.group
+        )
         self.trained: NDArray[np.float64] = arrays["trained"]
         self.slots: NDArray[np.uint16] = arrays["slot"]
 
@@ -83,15 +95,16 @@ class Segment:
         return self.header.models
 
     @property
-    def large(self) -> int:
-        """How many of its models lie alone, in no segment."""
-        bounds = np.asarray(self._bounds)
-        return int((bounds[1:] == bounds[:-1]).sum())
+    def verdicts(self) -> Mapping[str, int]:
+        """How many models are packed, and how many are not for each reason."""
+        counts = np.bincount(np.asarray(self._verdict), minlength=len(VERDICTS)).tolist()
+        return {verdict: count for verdict, count in zip(VERDICTS, counts, strict=True) if count}
 
     @property
     def runtimes(self) -> frozenset[RuntimeName]:
-        """The runtimes that its models need."""
-        return frozenset(RUNTIMES[code] for code in np.unique(np.asarray(self._runtime)).tolist())
+        """The runtimes that the models which are not packed need."""
+        native = np.asarray(self._verdict) != VERDICTS.index(PACKED)
+        return frozenset(RUNTIMES[code] for code in np.unique(np.asarray(self._runtime)[native]).tolist())
 
     def find(self, identity: bytes) -> int:
         """Row of the model whose key has this identity (16 bytes), -1 if there is none."""
@@ -112,7 +125,7 @@ class Segment:
         """What is known of a row's model. Raises SegmentDamagedError."""
         meta = self._meta[self._meta_bounds[row] : self._meta_bounds[row + 1]]
         try:
-            key, trained_through, trained_at, classes, place = orjson.loads(meta)
+            key, trained_through, trained_at, classes, place, *codes = orjson.loads(meta)
             entry = StoredEntry(
                 key=key,
                 version=self._version[row],
@@ -125,6 +138,8 @@ class Segment:
                 trained_at=trained_at,
                 slot=int(self.slots[row]),
                 place=None if place is None else _place(*place),
+                verdict=VERDICTS[self._verdict[row]],
+                codes=_codes(*codes),
             )
             honest = key_id(key) == self.identity(row)
         except (TypeError, ValueError, AttributeError) as error:
@@ -134,14 +149,14 @@ class Segment:
         return entry
 
     def length(self, row: int) -> int:
-        """Bytes of a row's frame, 0 for a large model."""
+        """Bytes of a row's frame, 0 for a packed or a large model."""
         length: int = self._bounds[row + 1] - self._bounds[row]
         return length
 
     def frame(self, row: int) -> bytes:
-        """A row's zstd frame as it lies in the file, empty for a large model; unchecked but for its length."""
+        """A row's zstd frame as it lies in the file, empty for a packed or a large model; its length is checked."""
         length = self.length(row)
-        frame = os.pread(self._descriptor, length, self.header.index_end + self._bounds[row])
+        frame = os.pread(self._descriptor, length, self.header.stored_at + self._bounds[row])
         if len(frame) != length:
             raise SegmentDamagedError(f"a segment of {self.header.group!r} gave {len(frame)} of {length} bytes")
         return frame
@@ -174,12 +189,25 @@ class Segment:
     def _array(self, name: str) -> Numbers:
         first = len(self.header.spelled)
         start, end = self.header.spans[name]
-        array = np.frombuffer(self._index[first + start : first + end], dtype=ARRAYS[name][1])
+        array = np.frombuffer(self._index[first + start : first + end], dtype=self.header.arrays[name][1])
         return array.reshape(self.header.shapes[name])
 
 
 def _place(bundle: object, offset: object, length: object) -> BundleSlice:
     return BundleSlice(str(bundle), int(str(offset)), int(str(length)))
+
+
+def _codes(codes: Any = ()) -> tuple[tuple[int, tuple[tuple[Label, int], ...]], ...]:
+    return tuple((int(position), tuple((value, int(code)) for value, code in known)) for position, known in codes)
+
+
+def _without_packs(models: int) -> dict[str, Numbers]:
+    """What format 1 lacks, for a segment in which nothing is packed."""
+    return {
+        "pack_bounds": np.zeros(models + 1, dtype=np.uint64),
+        "pack_checksum": np.zeros(models, dtype=np.uint64),
+        "verdict": np.full(models, VERDICTS.index(UNKNOWN), dtype=np.uint8),
+    }
 
 
 def _check(arrays: dict[str, Numbers], header: SegmentHeader) -> None:
@@ -194,6 +222,8 @@ def _check(arrays: dict[str, Numbers], header: SegmentHeader) -> None:
         and bool((arrays["runtime"] < len(RUNTIMES)).all())
         and bool((arrays["version"] > 0).all())
         and bool((arrays["slot"] < SLOTS).all())
+        and bool((arrays["verdict"] < len(VERDICTS)).all())
+        and _packs_hold(arrays["pack_bounds"], arrays["verdict"], header.packs_size)
     )
     if not sound:
         raise SegmentDamagedError(f"the index of a segment of {header.group!r} contradicts itself")
@@ -201,3 +231,10 @@ def _check(arrays: dict[str, Numbers], header: SegmentHeader) -> None:
 
 def _bounds_hold(bounds: Numbers, size: int) -> bool:
     return bool(bounds[0] == 0) and bool(bounds[-1] == size) and bool((bounds[1:] >= bounds[:-1]).all())
+
+
+def _packs_hold(bounds: Numbers, verdict: Numbers, size: int) -> bool:
+    """Packs are whole cache lines, and exactly the packed models have one."""
+    lengths = bounds[1:] - bounds[:-1]
+    packed = verdict == VERDICTS.index(PACKED)
+    return _bounds_hold(bounds, size) and bool(((lengths > 0) == packed).all()) and not (lengths % LINE_WORDS).any()

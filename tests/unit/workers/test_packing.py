@@ -8,11 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.packing.kernel import ZERO, score, score_rows
-from workers.packing.proof import is_proven, proof_rows
-from workers.packing.trees import HEAD_WORDS, NotPackableError, pack_lightgbm
+from registry.signature import Signature
+from workers.features import Features
+from workers.packing.checks import SOUND, check
+from workers.packing.kernel import score, score_rows, scratch
+from workers.packing.layout import ZERO, NotPackableError, Pack, assembled, head_of
+from workers.packing.lightgbm import read_lightgbm
+from workers.packing.proof import proof_rows, prove_pack
 
 WIDTH = 4
+SIGNATURE = Signature.from_json(
+    {
+        "inputs": [{"name": name, "nullable": True} for name in "abcd"],
+        "outputs": [{"name": "y"}],
+    }
+)
 QUIET = {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 3, "min_data_per_group": 2, "cat_smooth": 1.0}
 EDGES = [np.nan, np.inf, -np.inf, 0.0, -0.0, ZERO, -ZERO, np.nextafter(ZERO, 1), np.nextafter(-ZERO, -1), 5e-324, 1e308]
 CELLS = st.one_of(st.sampled_from(EDGES), st.floats(), st.integers(-2, 70).map(float), st.floats(-9, 9))
@@ -39,11 +49,36 @@ def native(booster, rows):
     return booster.predict(rows, num_threads=1).reshape(len(rows), -1)
 
 
+def packed(text, inputs=range(WIDTH)):
+    """A pack whose raw numbers are its answers, and where its proof looks."""
+    parts, probe = read_lightgbm(text if isinstance(text, bytes) else text.model_to_string().encode(), inputs)
+    words = assembled(parts)
+    if check(words.ctypes.data, len(words), WIDTH, parts.raw, 0) != SOUND:
+        raise NotPackableError("shape", "not sound")
+    return Pack(words), probe
+
+
+def answers(pack, rows, columns):
+    scores, states = score(pack.words, rows, columns)
+    assert not states.any()
+    return scores
+
+
 def assert_equal(booster, rows):
-    pack = pack_lightgbm(booster.model_to_string().encode(), range(WIDTH))
+    pack, probe = packed(booster)
     expected = native(booster, rows)
-    np.testing.assert_array_equal(score(pack.words, rows, expected.shape[1]), expected)
-    return pack
+    np.testing.assert_array_equal(answers(pack, rows, expected.shape[1]), expected)
+    return pack, probe
+
+
+class Native:
+    """A booster as the proof asks it."""
+
+    def __init__(self, booster):
+        self.booster = booster
+
+    def predict(self, features: Features):
+        return native(self.booster, features.matrix)
 
 
 KINDS = [
@@ -73,8 +108,9 @@ def test_every_objective_and_missing_type_answers_to_the_last_bit(kind, categori
     rows[:, 2] = random.integers(-2, 70, 300)
     rows[random.random(rows.shape) < 0.2] = np.nan
     edges = np.array([[edge] * WIDTH for edge in EDGES])
-    pack = assert_equal(booster, np.concatenate((rows, edges)))
-    assert_equal(booster, proof_rows(pack, WIDTH))
+    pack, probe = assert_equal(booster, np.concatenate((rows, edges)))
+    [features] = proof_rows(pack, probe, SIGNATURE)
+    assert_equal(booster, features.matrix)
 
 
 @settings(deadline=None, max_examples=60)
@@ -91,8 +127,10 @@ def test_any_model_answers_any_row_to_the_last_bit(seed, kind, categorical, cell
 
 def test_thresholds_and_their_neighbours_fall_to_the_native_side():
     booster = train(objective="regression", trees=20)
-    pack = pack_lightgbm(booster.model_to_string().encode(), range(WIDTH))
-    rows = [np.full(WIDTH, f(t)) for t in pack.thresholds for f in (float, _above, _below)]
+    _, probe = packed(booster)
+    thresholds = np.concatenate(list(probe.thresholds.values()))
+    assert len(thresholds) > 100
+    rows = [np.full(WIDTH, f(t)) for t in thresholds for f in (float, _above, _below)]
     assert_equal(booster, np.array(rows))
 
 
@@ -106,28 +144,31 @@ def _below(value):
 
 def test_inputs_are_read_at_their_positions_in_the_signature():
     booster = train(objective="regression")
-    pack = pack_lightgbm(booster.model_to_string().encode(), (5, 1, 0, 3))
+    parts, _ = read_lightgbm(booster.model_to_string().encode(), (5, 1, 0, 3))
     rows = np.random.default_rng(3).normal(0, 3, (50, 6))
-    np.testing.assert_array_equal(score(pack.words, rows, 1), native(booster, rows[:, [5, 1, 0, 3]]))
+    scores, _ = score(assembled(parts), rows, 1)
+    np.testing.assert_array_equal(scores, native(booster, rows[:, [5, 1, 0, 3]]))
 
 
 def test_one_call_scores_rows_of_many_models():
     boosters = [train(objective="regression", seed=seed) for seed in range(6)]
-    packs = [pack_lightgbm(booster.model_to_string().encode(), range(WIDTH)) for booster in boosters]
+    packs = [packed(booster)[0] for booster in boosters]
     rows = np.random.default_rng(4).normal(0, 3, (6, WIDTH))
-    answers = np.empty((6, 1))
-    score_rows(
+    scores, states, room = np.empty((6, 1)), np.empty(6, dtype=np.int8), scratch()
+    refused = score_rows(
         np.array([pack.words.ctypes.data for pack in packs]),
         rows.ctypes.data + np.arange(6) * 8 * WIDTH,
-        answers.ctypes.data + np.arange(6) * 8,
+        scores.ctypes.data + np.arange(6) * 8,
+        states,
+        room.ctypes.data,
     )
+    assert refused == 0
     expected = [native(booster, rows[i : i + 1])[0] for i, booster in enumerate(boosters)]
-    np.testing.assert_array_equal(answers, expected)
+    np.testing.assert_array_equal(scores, expected)
 
 
 def test_a_pack_is_small():
-    booster = train(objective="regression", trees=50, num_leaves=15)
-    pack = pack_lightgbm(booster.model_to_string().encode(), range(WIDTH))
+    pack, _ = packed(train(objective="regression", trees=50, num_leaves=15))
     assert pack.words.nbytes <= 20_000
 
 
@@ -144,24 +185,24 @@ def edited(pattern, replacement, booster=None, count=1):
         ("objective=regression", "objective=stranger", "objective"),
         ("objective=regression", "objective=regression twice:2", "option"),
         ("is_linear=0", "is_linear=1", "linear"),
-        (r"left_child=\S+", "left_child=0", "root"),
-        (r"left_child=\S+", "left_child=99", "root"),
-        (r"right_child=\S+", "right_child=-99", "root"),
+        (r"left_child=\S+", "left_child=0", "sound"),
+        (r"left_child=\S+", "left_child=99", "sound"),
+        (r"right_child=\S+", "right_child=-99", "sound"),
         (r"split_feature=\S+", "split_feature=77", "feature"),
         (r"decision_type=\S+", "decision_type=64", "decision_type"),
         (r"threshold=\S+", "threshold=nan", "threshold"),
         (r"threshold=\S+ ", "threshold=", "nodes"),
-        (r"leaf_value=\S+ ", "leaf_value=", "leaves"),
-        (r"num_leaves=\d+", "num_leaves=99999999", "leaves"),
-        (r"num_leaves=\d+", "num_leaves=x", "LightGBM writes"),
-        (r"num_cat=0", "num_cat=3", "category sets"),
+        (r"leaf_value=\S+ ", "leaf_value=", "nodes"),
+        (r"left_child=\S+", "left_child=-99999", "root"),
+        (r"leaf_value=\S+", "leaf_value=x", "LightGBM writes"),
+        (r"\nright_child=", "\nwrong_child=", "lines"),
         (r"num_tree_per_iteration=1", "num_tree_per_iteration=7", "iterations"),
         (r"\nend of trees", "", "LightGBM writes"),
     ],
 )
 def test_what_a_pack_cannot_represent_is_refused_with_its_reason(pattern, replacement, said):
     with pytest.raises(NotPackableError, match=said):
-        pack_lightgbm(edited(pattern, replacement), range(WIDTH))
+        packed(edited(pattern, replacement))
 
 
 @pytest.mark.parametrize(
@@ -171,15 +212,16 @@ def test_what_a_pack_cannot_represent_is_refused_with_its_reason(pattern, replac
 def test_category_sets_outside_their_words_are_refused(pattern, replacement):
     booster = train(objective="regression", categorical=(2,), max_cat_to_onehot=1)
     with pytest.raises(NotPackableError):
-        pack_lightgbm(edited(pattern, replacement, booster), range(WIDTH))
+        packed(edited(pattern, replacement, booster))
 
 
 def test_a_pack_that_answers_otherwise_in_one_bit_is_not_proven():
     booster = train(objective="regression")
-    pack = pack_lightgbm(booster.model_to_string().encode(), range(WIDTH))
-    assert is_proven(pack, 1, WIDTH, lambda rows: native(booster, rows))
-    nodes = int(pack.words[5]) // 8
-    assert nodes > HEAD_WORDS
-    wrong = pack.words.copy()
-    wrong[nodes : nodes + 9] += 1  # the last bit of every leaf of the first tree
-    assert not is_proven(pack._replace(words=wrong), 1, WIDTH, lambda rows: native(booster, rows))
+    pack, probe = packed(booster)
+    prove_pack(pack, probe, Native(booster), SIGNATURE, 0.0)
+    head = head_of(pack.words)
+    place = int(pack.words[head.parts_at])
+    leaves = (place & 0xFFFFFFFF) + 2 * (place >> 32)
+    pack.words[leaves : leaves + (place >> 32) + 1] += 1  # the last bit of every leaf of the first tree
+    with pytest.raises(NotPackableError, match="answers otherwise"):
+        prove_pack(pack, probe, Native(booster), SIGNATURE, 0.0)

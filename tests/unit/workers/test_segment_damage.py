@@ -98,8 +98,9 @@ def with_header(text: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("honest", "lie"),
     [
-        (b'"format":"1"', b'"format":"2"'),
-        (b'"format":"1"', b'"format":1'),
+        (b'"format":"2"', b'"format":"1"'),
+        (b'"format":"2"', b'"format":"3"'),
+        (b'"format":"2"', b'"format":2'),
         (b'"version":{"dtype":"I32","shape":[12]', b'"version":{"dtype":"I32","shape":[13]'),
         (b'"version":{"dtype":"I32","shape":[12]', b'"version":{"dtype":"I32","shape":[99999999999999999999]'),
         (b'"version":{"dtype":"I32","shape":[12]', b'"version":{"dtype":"I32","shape":[-12]'),
@@ -113,7 +114,7 @@ def with_header(text: bytes) -> bytes:
         (b'"shard":"3"', b'"shard":"three"'),
         (b'"shard":"3"', b'"shard":"4"'),
         (b'"shard":"3"', b'"shard":null'),
-        (b'"kind":"stored"', b'"kind":"packed"'),
+        (b'"kind":"models"', b'"kind":"packed"'),
         (b'"runtimes":"lightgbm,onnx,sklearn"', b'"runtimes":"onnx,lightgbm,sklearn"'),
         (b'"group":"oj-sales"', b'"group":"xj-sales"'),
         (b'"stored":', b'"strewn":'),
@@ -140,8 +141,8 @@ def test_a_header_length_that_lies_is_refused(tmp_path: Path, length: int) -> No
 
 
 def test_another_format_is_named_in_the_refusal(tmp_path: Path) -> None:
-    with pytest.raises(SegmentDamagedError, match="'2' is not read by this version"):
-        opened(tmp_path / "segment", with_header(TEXT.replace(b'"format":"1"', b'"format":"2"')))
+    with pytest.raises(SegmentDamagedError, match="'3' is not read by this version"):
+        opened(tmp_path / "segment", with_header(TEXT.replace(b'"format":"2"', b'"format":"3"')))
 
 
 def signed(header: SegmentHeader, index: bytes, stored: bytes) -> bytes:

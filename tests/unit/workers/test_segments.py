@@ -95,7 +95,7 @@ def test_the_safetensors_library_opens_a_segment(tmp_path: Path) -> None:
     (tmp_path / "segment").write_bytes(WHOLE)
     with safe_open(tmp_path / "segment", framework="np") as file:
         metadata = file.metadata()
-        assert (metadata["format"], metadata["kind"], metadata["group"]) == ("1", "stored", "oj-sales")
+        assert (metadata["format"], metadata["kind"], metadata["group"]) == ("2", "models", "oj-sales")
         assert (metadata["shard"], metadata["shards"]) == ("3", "8")
         segment = Segment.open(tmp_path / "segment")
         high = file.get_tensor("identity_high")
@@ -164,7 +164,12 @@ def test_a_large_model_lies_alone_in_its_bundle(tmp_path: Path) -> None:
     raw = os.urandom(5_000)
     (place,) = write_bundle(store, [raw])
     large = replace(
-        entry_of(99), key="store=99/brand=x", digest=hashlib.sha256(raw).hexdigest(), size=5_000, place=place
+        entry_of(99),
+        key="store=99/brand=x",
+        digest=hashlib.sha256(raw).hexdigest(),
+        size=5_000,
+        place=place,
+        verdict="large",
     )
     data = segment_bytes([*models(5), SegmentModel.alone(large)])
     assert len(data) < len(segment_bytes(models(5))) + 1_000
@@ -174,7 +179,7 @@ def test_a_large_model_lies_alone_in_its_bundle(tmp_path: Path) -> None:
     assert segment.entry(row) == large
     assert (segment.length(row), segment.frame(row)) == (0, b"")
     assert segment.read(row) == raw
-    assert segment.large == 1
+    assert segment.verdicts == {"unknown": 5, "large": 1}
     assert [len(segment.read(i)) for i in range(6) if i != row]
     store.delete(place.bundle)
     with pytest.raises(SegmentDamagedError):

@@ -41,7 +41,7 @@ def test_a_first_release_holds_every_model(fleet: Fleet) -> None:
     assert release.size == sum(ref.size for ref in fleet.manifest(release.number).segments)
     report = release.report
     assert (report["added"], report["changed"], report["carried"], report["lost"]) == (50, 0, 0, 0)
-    assert report["stored_native"] == {"no_pack": 50}
+    assert report["stored_native"] == {"unknown": 50}
 
 
 def test_a_release_of_nothing_is_ready_and_empty(fleet: Fleet) -> None:

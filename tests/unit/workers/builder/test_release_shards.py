@@ -79,7 +79,7 @@ def test_a_large_model_is_copied_by_no_hotfix(fleet: Fleet) -> None:
     fleet.register(raws(3) | {"store=50/brand=b": large})
     first = fleet.release()
     assert first.size < 100_000
-    assert first.report["stored_native"] == {"no_pack": 3, "large": 1}
+    assert first.report["stored_native"] == {"unknown": 3, "large": 1}
     fleet.promote(first.number)
     fleet.register({"store=1/brand=b": b"hotfix"})
     second = fleet.release()

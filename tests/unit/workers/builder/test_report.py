@@ -66,10 +66,16 @@ def test_changed_shards_are_those_with_another_segment_or_none() -> None:
 
 def test_a_report_says_everything_in_json() -> None:
     counts = Counts(
-        added=1, lost=1, failed=1, large=2, lost_keys=("store=1",), failures=(Failure("store=2", "gone", "why"),)
+        added=1,
+        lost=1,
+        failed=1,
+        verdicts={"large": 2, "packed": 5, "differs": 3},
+        lost_keys=("store=1",),
+        failures=(Failure("store=2", "gone", "why"),),
     )
-    report = report_json(counts, models=10, shards=4, changed=2, broken=("max_lost",))
-    assert report["stored_native"] == {"no_pack": 8, "large": 2}
+    report = report_json(counts, shards=4, changed=2, broken=("max_lost",))
+    assert report["stored_native"] == {"differs": 3, "large": 2}
+    assert report["packed"] == 5
     assert report["names"] == {
         "lost": ["store=1"],
         "stale": [],

@@ -1,0 +1,168 @@
+"""Packed models at work: from a resolved key to the address of its pack, and from addresses to scores.
+
+A pack needs no load: its segment is mapped, and the pack is checked when this process first touches it. That is done
+on the spot if its pages are in memory already; only what must come from the disk is waited for in a thread.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.errors import Problem
+from workers.errors import PredictionFailedError
+from workers.features import Features, Matrix
+from workers.mappings import Mappings, Pin
+from workers.packing.kernel import score_at, score_row, score_rows, scratch
+from workers.packing.layout import GOOD, INFINITE, MISSING, UNDECIDED, UNKNOWN
+from workers.packing.scoring import coded, put_codes
+from workers.resolving import Resolved
+from workers.runtimes.categories import encode
+from workers.runtimes.sheet import Sheet
+from workers.scoring import rows_by_key
+from workers.segments.packs import resident
+
+RANGE_ROWS: Final = 2048  # rows worth a thread's while
+
+_SAID: Final[Mapping[int, str]] = {
+    MISSING: "the model cannot take a missing value",
+    INFINITE: "the model cannot take an infinite value, nor one too large for its precision",
+    UNDECIDED: "the model answers probabilities that are not finite: no class is likeliest",
+    UNKNOWN: "the model does not know a category of the row",
+}
+
+Addresses = NDArray[np.int64]
+
+
+def refusal(state: int) -> PredictionFailedError:
+    """Why the kernel refused a row."""
+    return PredictionFailedError(_SAID.get(state, f"the model refuses the row ({state})"))
+
+
+class PackedModels:
+    """The packed models of this process. Safe from any thread.
+
+    Whoever uses an address holds the `pin` it was asked for under.
+    """
+
+    def __init__(self, mappings: Mappings, *, threads: int = 2) -> None:
+        self._mappings = mappings
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kernel") if threads > 1 else None
+        self._ranges = threads
+
+    @property
+    def pin(self) -> Pin:
+        """What keeps addresses good that are asked for from now on."""
+        return self._mappings.pin
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def address(self, resolved: Resolved) -> int:
+        """The address of a packed model, 0 if it must be brought from the disk first.
+
+        Raises:
+            SegmentDamagedError: if it is damaged.
+        """
+        packs = resolved.segment.packs
+        base = packs.base or self._mappings.map(packs)
+        packs.used = self._mappings.count
+        if not packs.checked[resolved.row]:
+            if not resident(base + resolved.pack, packs.length(resolved.row)):
+                return 0
+            packs.check(resolved.row, base, resolved.signature.shape)
+        return base + resolved.pack
+
+    def bring(self, resolved: Resolved) -> int:
+        """The address of a packed model, read from the disk if need be. Raises as `address`."""
+        packs = resolved.segment.packs
+        base = packs.base or self._mappings.map(packs)
+        packs.used = self._mappings.count
+        packs.check(resolved.row, base, resolved.signature.shape)
+        return base + resolved.pack
+
+    def score(self, resolved: Resolved, address: int, features: Features) -> Matrix:
+        """Scores of one model for all rows of a call, float64, shape (rows, signature.width).
+
+        Raises:
+            PredictionFailedError: if the model refuses a row.
+        """
+        if len(features) != 1:
+            scores, states = score_at(address, coded(resolved.codes, features), resolved.signature.width)
+            if states.any():
+                raise refusal(int(states[states != GOOD][0]))
+            return scores
+        desk = resolved.desks.take()
+        if features.cells is not None:
+            desk.pack(*features.cells)
+        else:
+            desk.row[0] = features.matrix[0]
+        if resolved.codes:
+            encode([(at, at, known) for at, known in resolved.codes], features, (0,), desk.row)
+        state = score_row(address, desk.row_address, desk.out_address, desk.scratch_address)
+        one: Matrix = desk.out.copy()
+        resolved.desks.give_back(desk)
+        if state != GOOD:
+            raise refusal(state)
+        return one
+
+    def score_sheet(
+        self,
+        sheet: Sheet,
+        addresses: Sequence[int],
+        key_rows: NDArray[np.int32],
+        found: Sequence[Resolved | None],
+        problems: dict[int, Problem],
+    ) -> None:
+        """Score the rows whose key has an address; a refused row is a problem of its key, whose rows then hold NaN."""
+        packs = np.array(addresses, dtype=np.int64)[key_rows]
+        rows = np.flatnonzero(packs)
+        # Rows of one model lie side by side, and memory is walked in one direction.
+        rows = rows[np.argsort(packs[rows], kind="stable")]
+        matrix = _with_codes(sheet.features, addresses, key_rows, found)
+        states = np.zeros(len(rows), dtype=np.int8)
+        sources = matrix.ctypes.data + rows * (8 * matrix.shape[1])
+        outs = sheet.address + rows * sheet.stride
+        if self._in_ranges(packs[rows], sources, outs, states):
+            refused = rows[states != GOOD]
+            for key, state in zip(key_rows[refused].tolist(), states[states != GOOD].tolist(), strict=True):
+                problems.setdefault(key, refusal(state))
+            sheet.scores[np.isin(key_rows, key_rows[refused])] = np.nan
+
+    def _in_ranges(self, packs: Addresses, sources: Addresses, outs: Addresses, states: NDArray[np.int8]) -> int:
+        """Run the kernel, on ranges of rows side by side where there are many; answers how many rows are refused."""
+        count = min(self._ranges, len(packs) // RANGE_ROWS)
+        if self._threads is None or count < 2:
+            return _run(packs, sources, outs, states)
+        bounds = np.linspace(0, len(packs), count + 1).astype(int).tolist()
+        ranges = [slice(start, end) for start, end in pairwise(bounds)]
+        others = [self._threads.submit(_run, packs[of], sources[of], outs[of], states[of]) for of in ranges[1:]]
+        refused = _run(packs[ranges[0]], sources[ranges[0]], outs[ranges[0]], states[ranges[0]])
+        wait(others)
+        return refused + sum(other.result() for other in others)
+
+
+def _run(packs: Addresses, sources: Addresses, outs: Addresses, states: NDArray[np.int8]) -> int:
+    room = scratch()
+    refused: int = score_rows(packs, sources, outs, states, room.ctypes.data)
+    return refused
+
+
+def _with_codes(
+    features: Features, addresses: Sequence[int], key_rows: NDArray[np.int32], found: Sequence[Resolved | None]
+) -> Matrix:
+    """The rows of a call with each model's codes in its own rows; copied only where there are codes."""
+    matrix: Matrix = np.ascontiguousarray(features.matrix, dtype=np.float64)  # who takes addresses makes sure
+    if not features.text and not any(one is not None and one.codes for one in found):
+        return matrix
+    matrix = matrix.copy()
+    groups = rows_by_key(key_rows, len(found), len(matrix))
+    for address, resolved, rows in zip(addresses, found, groups, strict=True):
+        if address and resolved is not None and resolved.codes:
+            put_codes(resolved.codes, features, rows, matrix)
+    return matrix

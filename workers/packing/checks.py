@@ -1,0 +1,154 @@
+"""Checks of a pack before its address is given to the kernel, which itself believes every word.
+
+A pack may come from a file that lost bits, or that somebody wrote to lead the kernel astray. `check` proves that no
+row can make the kernel read outside the pack, its row, its scores or its scratch, nor walk for ever: children follow
+their parents, so every walk ends; every offset, count and position is within what it indexes. `checksum` is XXH64
+(github.com/Cyan4973/xxHash, doc/xxhash_spec.md) with seed 0, of whole 64-byte lines.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+
+from workers.packing.addresses import word_at
+from workers.packing.kernel import compiled
+from workers.packing.layout import HEAD_WORDS, LABEL_OF_RAW, LINE_WORDS, MOST_RAW, NARROW_TREES, SIGMOID_SHARES
+
+SOUND: Final = 0
+_inner: Final = njit(error_model="numpy")
+
+_PRIME_1: Final = np.uint64(0x9E3779B185EBCA87)
+_PRIME_2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+_PRIME_3: Final = np.uint64(0x165667B19E3779F9)
+_PRIME_4: Final = np.uint64(0x85EBCA77C2B2AE63)
+
+
+@_inner
+def _rotated(value: Any, by: int) -> Any:
+    return (value << np.uint64(by)) | (value >> np.uint64(64 - by))
+
+
+@_inner
+def _round(lane: Any, word: int) -> Any:
+    return _rotated(lane + np.uint64(word) * _PRIME_2, 31) * _PRIME_1
+
+
+@_inner
+def _merged(total: Any, lane: Any) -> Any:
+    return (total ^ _round(np.uint64(0), lane)) * _PRIME_1 + _PRIME_4
+
+
+@compiled("uint64(int64, int64)")
+def checksum(address: int, words: int) -> Any:
+    """XXH64 of `words` 64-bit words, a multiple of eight and at least one line, at an address."""
+    one, two = _PRIME_1 + _PRIME_2, _PRIME_2
+    three, four = np.uint64(0), np.uint64(0) - _PRIME_1
+    for at in range(address, address + 8 * words, 32):
+        one = _round(one, word_at(at))
+        two = _round(two, word_at(at + 8))
+        three = _round(three, word_at(at + 16))
+        four = _round(four, word_at(at + 24))
+    total = _rotated(one, 1) + _rotated(two, 7) + _rotated(three, 12) + _rotated(four, 18)
+    total = _merged(_merged(_merged(_merged(total, one), two), three), four)
+    total += np.uint64(8 * words)
+    total = (total ^ (total >> np.uint64(33))) * _PRIME_2
+    total = (total ^ (total >> np.uint64(29))) * _PRIME_3
+    return total ^ (total >> np.uint64(32))
+
+
+@_inner
+def _within(start: int, count: int, size: int) -> bool:
+    """Whether `count` words from `start` lie behind the head and before the pack's end."""
+    return start >= HEAD_WORDS and count >= 0 and count <= size and start <= size - count
+
+
+@_inner
+def _sound_tree(pack: int, place: int, leaf: int, size: int, sets: int, width: int) -> bool:
+    """Whether one tree's nodes and leaves lie within the pack and lead only forward."""
+    count = place >> 32
+    first = place & 0xFFFFFFFF
+    if count < 0 or count > 0x7FFF or not _within(first, 2 * count + (count + 1) * leaf, size):
+        return False
+    for node in range(count):
+        at = pack + 8 * (first + 2 * node)
+        word = word_at(at + 8)
+        if (word >> 32) & 0x7FFF >= width or word & (1 << 47):
+            return False
+        for shift in (0, 16):
+            child = (word >> shift) & 0xFFFF
+            if child & 0x8000:
+                if 0xFFFF - child > count:
+                    return False
+            elif child <= node or child >= count:
+                return False
+        flags = (word >> 48) & 0xFFFF
+        if flags & 0x8000 and flags & 17:
+            begin, length = word_at(at) >> 32, word_at(at) & 0xFFFFFFFF
+            twice = 2 if flags & 16 else 1
+            if begin < 0 or length > size or begin + twice * length > sets:
+                return False
+    return True
+
+
+@_inner
+def _sound_projection(pack: int, raw: int, at: int, outputs: int, size: int, columns: int, groups: int) -> bool:
+    """Whether a projection fills the signature's columns and names its classes."""
+    classes = raw if raw > 1 else 2
+    if outputs < 0 or outputs > columns or not _within(at, outputs + classes, size):
+        return False
+    for number in range(classes):
+        target = word_at(pack + 8 * (at + outputs + number))
+        if target < 0 or target >= groups:
+            return False
+    for spec in range(outputs):
+        what = word_at(pack + 8 * (at + spec))
+        kind, wide, column = what >> 48, (what >> 24) & 0xFFFFFF, what & 0xFFFFFF
+        if kind < 1 or kind > LABEL_OF_RAW or column + wide > columns or wide < 1:
+            return False
+        if kind == 1 and wide != groups:
+            return False
+        if kind == 1 and raw == 1 and word_at(pack + 8 * (at + outputs)) == word_at(pack + 8 * (at + outputs + 1)):
+            return False
+    return True
+
+
+@compiled("int64(int64, int64, int64, int64, int64)")
+def check(pack: int, words: int, width: int, columns: int, groups: int) -> int:
+    """Whether the kernel may be given a pack: 0 (`SOUND`), or the number of the check that it fails.
+
+    Args:
+        pack: address of the pack.
+        words: how many it has there.
+        width: inputs of the signature.
+        columns: score columns of the signature.
+        groups: classes of the signature, 0 for none.
+    """
+    if words < HEAD_WORDS or word_at(pack) != words or words % LINE_WORDS:
+        return 1
+    family, parts = word_at(pack + 8), word_at(pack + 16)
+    raw, leaf = word_at(pack + 24), word_at(pack + 32)
+    outputs = word_at(pack + 120)
+    if family < 0 or family > NARROW_TREES:
+        return 2
+    if raw < 1 or raw > MOST_RAW or leaf not in (1, raw) or (outputs == 0 and raw != columns):
+        return 3
+    if word_at(pack + 40) < 0 or word_at(pack + 40) > SIGMOID_SHARES or word_at(pack + 56) < 0:
+        return 4
+    reads, inputs = word_at(pack + 72), word_at(pack + 80)
+    if not _within(inputs, reads, words):
+        return 5
+    for at in range(inputs, inputs + reads):
+        if word_at(pack + 8 * at) < 0 or word_at(pack + 8 * at) >= width:
+            return 5
+    if word_at(pack + 88) and not _within(word_at(pack + 88), raw, words):
+        return 6
+    parts_at, sets_at = word_at(pack + 96), word_at(pack + 104)
+    if not _within(parts_at, parts, words) or not _within(sets_at, 0, words):
+        return 7
+    for part in range(parts_at, parts_at + parts):
+        if not _sound_tree(pack, word_at(pack + 8 * part), leaf, words, words - sets_at, width):
+            return 8
+    if outputs and not _sound_projection(pack, raw, word_at(pack + 112), outputs, words, columns, groups):
+        return 9
+    return SOUND

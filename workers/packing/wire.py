@@ -1,0 +1,56 @@
+"""A pack on its way from the child that made it to a segment: a digest, its words, then its codes as JSON.
+
+The digest is BLAKE2b-128 of what follows: a bundle's frames have none of their own.
+"""
+
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from registry.errors import ArtifactDamagedError
+from workers.packing.layout import HEAD_WORDS, LINE_WORDS, Pack
+
+WrittenCodes = tuple[tuple[int, tuple[tuple[Any, int], ...]], ...]
+
+MOST_CODES: Final = 1 << 24  # bytes of the codes and the digest
+
+_HEAD_BYTES: Final = HEAD_WORDS * 8
+_DIGEST_BYTES: Final = 16
+
+
+def written(pack: Pack) -> bytes:
+    """The bytes of a pack and its codes."""
+    codes = [[position, list(known.items())] for position, known in pack.codes]
+    body = pack.words.tobytes() + (orjson.dumps(codes) if codes else b"")
+    return blake2b(body, digest_size=_DIGEST_BYTES).digest() + body
+
+
+def read(raw: bytes) -> tuple[bytes, WrittenCodes]:
+    """The words of a pack, as bytes, and its codes: (position, ((value, code), ...)).
+
+    Raises:
+        ArtifactDamagedError: if these are no such bytes.
+    """
+    body = raw[_DIGEST_BYTES:]
+    if blake2b(body, digest_size=_DIGEST_BYTES).digest() != raw[:_DIGEST_BYTES]:
+        raise ArtifactDamagedError("a pack does not have its digest")
+    words = int.from_bytes(body[:8], "little", signed=True)
+    if len(body) < _HEAD_BYTES or words < HEAD_WORDS or words % LINE_WORDS or 8 * words > len(body):
+        raise ArtifactDamagedError("no pack: it is cut short")
+    try:
+        codes = orjson.loads(body[8 * words :]) if len(body) > 8 * words else ()
+        return body[: 8 * words], tuple(
+            (int(position), tuple((value, int(code)) for value, code in known)) for position, known in codes
+        )
+    except (ValueError, TypeError) as error:
+        raise ArtifactDamagedError(f"the codes of a pack cannot be read: {error}") from error
+
+
+def checksum_of(pack: bytes) -> int:
+    """XXH64 of a pack's words."""
+    from workers.packing.checks import checksum  # noqa: PLC0415 - numba, only where there are packs
+
+    words = np.frombuffer(pack, dtype=np.int64)
+    return int(checksum(words.ctypes.data, len(words)))
