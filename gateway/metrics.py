@@ -19,8 +19,6 @@ REQUESTS: Final = Counter("manymodels_requests", "Requests by route and status c
 SECONDS: Final = Histogram("manymodels_request_seconds", "Time to answer, by data route", ["route"], buckets=BUCKETS)
 LEVELS: Final = Counter("manymodels_rows_by_fallback_level", "Rows answered, by fallback level", ["level"])
 
-_MOST_LEVELS: Final = 9
-
 
 class DataMetrics:
     """Counts of the data routes of one process that prometheus_client was not told yet. For one event loop."""
@@ -29,7 +27,7 @@ class DataMetrics:
         self._codes: Counts[tuple[str, int]] = Counts()
         self._buckets: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}
-        self._levels = [0] * _MOST_LEVELS
+        self._levels: Counts[int] = Counts()
         self._due = False
 
     def answered(self, route: str, code: int, seconds: float) -> None:
@@ -58,10 +56,9 @@ class DataMetrics:
         sums, self._sums = self._sums, {}
         for route, counts in buckets.items():
             _observe(SECONDS.labels(route), counts, sums[route])
-        for level, rows in enumerate(self._levels):
-            if rows:
-                LEVELS.labels(str(level)).inc(rows)
-                self._levels[level] = 0
+        levels, self._levels = self._levels, Counts()
+        for level, rows in levels.items():
+            LEVELS.labels(str(level)).inc(rows)
 
 
 def _observe(histogram: Histogram, counts: list[int], total: float) -> None:

@@ -47,6 +47,17 @@ class CacheStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PacksStatus:
+    """The packs that the process that answered has mapped, and how often it mapped and unmapped a segment's."""
+
+    bytes: int
+    budget_bytes: int
+    segments: int
+    mapped: int
+    unmapped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of a server."""
 
@@ -54,6 +65,7 @@ class Status:
     groups: tuple[GroupStatus, ...]
     members: tuple[Member, ...]
     cache: CacheStatus
+    packs: PacksStatus
 
     @classmethod
     def from_json(cls, body: Any) -> "Status":
@@ -64,4 +76,5 @@ class Status:
             groups=tuple(GroupStatus.from_json(group) for group in body.get("groups", ())),
             members=tuple(pick(Member, member) for member in body.get("members", ())),
             cache=pick(CacheStatus, body.get("cache")),
+            packs=pick(PacksStatus, body.get("packs")),
         )

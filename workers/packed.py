@@ -69,7 +69,7 @@ class PackedModels:
         Raises:
             SegmentDamagedError: if it is damaged.
         """
-        packs = resolved.segment.packs
+        packs = resolved.packs
         base = packs.base or self._mappings.map(packs)
         packs.used = self._mappings.count
         if not packs.checked[resolved.row]:
@@ -80,7 +80,7 @@ class PackedModels:
 
     def bring(self, resolved: Resolved) -> int:
         """The address of a packed model, read from the disk if need be. Raises as `address`."""
-        packs = resolved.segment.packs
+        packs = resolved.packs
         base = packs.base or self._mappings.map(packs)
         packs.used = self._mappings.count
         packs.check(resolved.row, base, resolved.signature.shape)

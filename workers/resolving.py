@@ -16,6 +16,7 @@ from workers.client import ModelUse
 from workers.errors import SegmentDamagedError
 from workers.packing.layout import Codes
 from workers.runtimes.desk import Desks
+from workers.segments.packs import PackFile
 from workers.segments.reader import Segment
 
 MAX_REMEMBERED: Final = 32_768
@@ -35,6 +36,7 @@ class Resolved:
         signature: what it is bound to.
         pack: bytes from the start of the segment's packs to its own; -1 for a model that must be loaded.
         codes: of a pack, the codes of its inputs that go by categories.
+        packs: of the segment.
         desks: where one row for a pack is laid out.
     """
 
@@ -47,6 +49,7 @@ class Resolved:
     signature: Signature
     pack: int
     codes: Codes
+    packs: PackFile
     desks: Desks
 
 
@@ -55,6 +58,7 @@ class HeldRelease:
 
     Attributes:
         segments: the open ones, by shard.
+        remembered: what full keys resolve to when nothing is on hold; only read from outside.
         damaged: why the others could not be opened, by shard; keys that need one of them are refused.
     """
 
@@ -81,7 +85,7 @@ class HeldRelease:
         self._signature_number = signature_number
         self._shards = shards
         self._desks = Desks(len(signature.inputs), signature.width)
-        self._remembered: dict[tuple[str, ...], Resolved] = {}
+        self.remembered: dict[tuple[str, ...], Resolved] = {}
 
     def resolve(self, values: tuple[str, ...], max_level: int, disabled: frozenset[bytes]) -> Resolved:
         """The model that answers for a full key's values: the first of its levels that has one.
@@ -90,7 +94,7 @@ class HeldRelease:
             PartitionNotFoundError: if no level up to `max_level` has a model that is not disabled.
             SegmentDamagedError: if what must be looked at to know is damaged.
         """
-        found = self._remembered.get(values)
+        found = self.remembered.get(values)
         if found is None:
             # In a damaged release a hold may be what leads past the damage, so nothing is remembered without it.
             found = self._search(values, 0, disabled) if self.damaged else self._remember(values)
@@ -113,16 +117,17 @@ class HeldRelease:
             signature=self.signature,
             pack=segment.packs.offset(row),
             codes=tuple((position, dict(known)) for position, known in entry.codes),
+            packs=segment.packs,
             desks=self._desks,
         )
 
     def _remember(self, values: tuple[str, ...]) -> Resolved | None:
         found = self._search(values, 0, frozenset())
         if found is not None:
-            if len(self._remembered) >= MAX_REMEMBERED:
+            if len(self.remembered) >= MAX_REMEMBERED:
                 # A pass over a fleet beyond the bound: what is asked for often comes back by itself.
-                self._remembered = {}
-            self._remembered[values] = found
+                self.remembered = {}
+            self.remembered[values] = found
         return found
 
     def _search(self, values: tuple[str, ...], first_level: int, disabled: frozenset[bytes]) -> Resolved | None:

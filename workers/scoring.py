@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from registry.errors import Problem
 from workers.cache import ModelCache
-from workers.client import ScoreCall
+from workers.client import ModelUse, ScoreCall
 from workers.errors import prediction_failure
 from workers.resolving import HeldRelease, Resolved
 from workers.runtimes.runtime import LoadedModel
@@ -45,30 +45,55 @@ class Bulk:
         self.distant: list[int] = []
         self.warm: list[tuple[int, LoadedModel]] = []
         self.cold: list[int] = []
-        resolve, max_level, disabled = held.resolve, call.max_level, call.disabled
+        remembered, max_level, disabled = held.remembered, call.max_level, call.disabled
         for position, key in enumerate(call.keys):
-            resolved = None
             at = 0
-            try:
-                resolved = resolve(key, max_level, disabled)
-                if resolved.pack >= 0:
-                    packs = resolved.segment.packs
-                    # Where nothing stands in the way `address` would say just this.
-                    at = packs.base + resolved.pack if packs.base and packs.checked[resolved.row] else address(resolved)
-                    if not at:
-                        self.distant.append(position)
+            resolved = remembered.get(key)
+            if resolved is None or disabled or resolved.use.fallback_level > max_level:
+                resolved = self._resolve(held, call, position)
+            if resolved is not None:
+                packs = resolved.packs
+                # Where nothing stands in the way, `address` would say just this.
+                if packs.base and packs.checked[resolved.row]:
+                    at = packs.base + resolved.pack
                 else:
-                    self._sort(position, cache.get(resolved.identity))
-            except Problem as problem:
-                self.problems[position] = problem
+                    at = self._look_closer(position, resolved, cache, address)
             self.found.append(resolved)
             self.addresses.append(at)
 
-    def _sort(self, position: int, model: LoadedModel | None) -> None:
-        if model is None:
-            self.cold.append(position)
-        else:
-            self.warm.append((position, model))
+    def uses(self) -> list[ModelUse | None]:
+        """For each key the model that answered, or None."""
+        uses = [None if resolved is None else resolved.use for resolved in self.found]
+        for position in self.problems:
+            uses[position] = None
+        return uses
+
+    def _resolve(self, held: HeldRelease, call: ScoreCall, position: int) -> Resolved | None:
+        try:
+            return held.resolve(call.keys[position], call.max_level, call.disabled)
+        except Problem as problem:
+            self.problems[position] = problem
+            return None
+
+    def _look_closer(
+        self, position: int, resolved: Resolved, cache: ModelCache, address: Callable[[Resolved], int]
+    ) -> int:
+        """What a key needs whose pack is no known good one; answers the pack's address, 0 for none."""
+        if resolved.pack < 0:
+            model = cache.get(resolved.identity)
+            if model is None:
+                self.cold.append(position)
+            else:
+                self.warm.append((position, model))
+            return 0
+        try:
+            at = address(resolved)
+        except Problem as problem:
+            self.problems[position] = problem
+            return 0
+        if not at:
+            self.distant.append(position)
+        return at
 
 
 def rows_by_key(key_rows: NDArray[np.int32] | None, keys: int, rows: int) -> list[Rows]:

@@ -151,11 +151,7 @@ class LocalWorker:
         for chunk in self._chunks(bulk.cold, bulk.found):
             await self._score_cold(sheet, bulk, chunk, call, large=large)
         del pin
-        models = [
-            resolved.use if resolved is not None and position not in bulk.problems else None
-            for position, resolved in enumerate(bulk.found)
-        ]
-        return ScoreAnswer(sheet.scores, models, bulk.problems)
+        return ScoreAnswer(sheet.scores, bulk.uses(), bulk.problems)
 
     def _resolved(self, held: HeldRelease, call: ScoreCall) -> Bulk:
         return Bulk(held, call, self._cache, self._address)

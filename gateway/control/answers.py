@@ -346,6 +346,16 @@ class CacheJson(TypedDict):
     evictions: int
 
 
+class PacksJson(TypedDict):
+    """The packs that the answering process has mapped: bytes, segments, and how often it mapped and unmapped one."""
+
+    bytes: int
+    budget_bytes: int
+    segments: int
+    mapped: int
+    unmapped: int
+
+
 class StatusJson(TypedDict):
     """The whole house at a glance."""
 
@@ -353,6 +363,7 @@ class StatusJson(TypedDict):
     groups: list[GroupStatusJson]
     members: list[MemberJson]
     cache: CacheJson
+    packs: PacksJson
 
 
 class HealthJson(TypedDict):

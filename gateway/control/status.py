@@ -9,7 +9,7 @@ from starlette.responses import Response
 from discovery.snapshot import Snapshot
 from gateway.context import Context
 from gateway.control import reading
-from gateway.control.answers import CacheJson, GroupStatusJson, StatusJson
+from gateway.control.answers import CacheJson, GroupStatusJson, PacksJson, StatusJson
 from gateway.control.discovery import current_snapshot
 from gateway.control.groups import live_release
 from gateway.control.operation import Answer, Operation
@@ -23,7 +23,7 @@ from registry.versions import count_heads
 
 
 async def show(context: Context, request: Request) -> Response:
-    """Each group's live release, its age, lost, stale and held keys; members; the cache of this process."""
+    """Each group's live release, its age, lost, stale and held keys; members; the cache and packs of this process."""
     reading.options(request)
     snapshot = current_snapshot(context)
     groups = await context.run(_groups, context, snapshot)
@@ -32,6 +32,7 @@ async def show(context: Context, request: Request) -> Response:
         groups=groups,
         members=[member_json(member) for member in snapshot.members],
         cache=_cache(context),
+        packs=_packs(context),
     )
     return reply(answer)
 
@@ -76,6 +77,17 @@ def _cache(context: Context) -> CacheJson:
     }
 
 
+def _packs(context: Context) -> PacksJson:
+    stats = context.mappings.stats()
+    return {
+        "bytes": stats.bytes,
+        "budget_bytes": stats.budget_bytes,
+        "segments": stats.segments,
+        "mapped": stats.mapped,
+        "unmapped": stats.unmapped,
+    }
+
+
 OPERATIONS: Final = (
     Operation(
         "GET",
@@ -83,7 +95,7 @@ OPERATIONS: Final = (
         "getStatus",
         "operations",
         "The whole house at a glance",
-        (Answer(200, "groups, members and the answering process's cache", StatusJson),),
+        (Answer(200, "groups, members and the answering process's cache and packs", StatusJson),),
         show,
         problems=("snapshot_unavailable",),
     ),

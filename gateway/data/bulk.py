@@ -101,13 +101,11 @@ def _add_errors(rows: BulkRows, scored: ScoreAnswer) -> None:
 
 
 def _count_levels(rows: BulkRows, scored: ScoreAnswer, metrics: DataMetrics) -> None:
-    counts = np.bincount(rows.key_rows, minlength=len(rows.keys)).tolist()
-    by_level: dict[int, int] = {}
-    for use, count in zip(scored.models, counts, strict=True):
-        if use is not None:
-            by_level[use.fallback_level] = by_level.get(use.fallback_level, 0) + count
-    for level, count in by_level.items():
-        metrics.level_answered(level, count)
+    by_key = np.array([-1 if use is None else use.fallback_level for use in scored.models])
+    by_row = by_key[rows.key_rows]
+    for level, count in enumerate(np.bincount(by_row[by_row >= 0]).tolist()):
+        if count:
+            metrics.level_answered(level, count)
 
 
 def _with_errors_null(values: list[Any], rows: BulkRows) -> list[Any]:

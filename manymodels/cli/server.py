@@ -7,7 +7,7 @@ import typer
 
 from manymodels.cli.output import age_text, console, print_json, size_text, table
 from manymodels.cli.session import needing_server, session_of
-from manymodels.state import CacheStatus, GroupStatus, Status
+from manymodels.state import CacheStatus, GroupStatus, PacksStatus, Status
 
 DEFAULT_HOME = Path("manymodels-home")
 
@@ -56,16 +56,23 @@ def view(state: Status) -> Any:
     return Group(
         table("groups", columns, [group_row(group) for group in state.groups]),
         table("members", ["member", "address", "state"], members),
+        packs_text(state.packs),
         cache_text(state.cache),
         *held,
     )
 
 
 def cache_text(cache: CacheStatus) -> str:
-    """The cache in one line."""
-    said = f"cache: {cache.models:,} models, {size_text(cache.bytes)} of {size_text(cache.budget_bytes)}"
+    """The cache of native models in one line."""
+    said = f"native models: {cache.models:,} models, {size_text(cache.bytes)} of {size_text(cache.budget_bytes)}"
     asked = cache.hits + cache.misses
     return f"{said}, {cache.hits / asked:.1%} of {asked:,} hit, {cache.evictions:,} evicted" if asked else said
+
+
+def packs_text(packs: PacksStatus) -> str:
+    """The mapped packs in one line."""
+    said = f"packs: {packs.segments:,} segments mapped, {size_text(packs.bytes)} of {size_text(packs.budget_bytes)}"
+    return f"{said}, {packs.unmapped:,} unmapped to make room" if packs.unmapped else said
 
 
 def group_row(group: GroupStatus) -> list[object]:

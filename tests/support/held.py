@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,14 +11,21 @@ from discovery.snapshot import DeploymentView, GroupView, LiveRelease, Revision,
 from registry.artifacts.bundle import write_bundle
 from registry.artifacts.folder import FolderStore
 from registry.artifacts.frames import compress
+from registry.errors import Problem
 from registry.keys import KeySchema, shard_of
 from registry.manifest import FALLBACK_SHARD, Manifest, SegmentRef
 from registry.signature import Signature
 from tests.support.models import TinyModel
+from workers.builder.proving import pack_artifact
 from workers.cache import ModelCache
 from workers.holdings import Holdings
 from workers.loading import Loader
 from workers.mappings import Mappings
+from workers.packing.layout import NotPackableError
+from workers.packing.verdicts import PACKED
+from workers.packing.wire import checksum_of, read, written
+from workers.runtimes.catalog import runtime
+from workers.runtimes.runtime import Binding
 from workers.segments.layout import StoredEntry
 from workers.segments.writer import SegmentModel, write_segment
 from workers.worker import LocalWorker
@@ -31,7 +40,11 @@ SHARDS = 4
 class Shelf:
     """A store, and snapshots of one group `oj` whose releases hold the models a test names by key text."""
 
-    def __init__(self, home: Path, *, schema: KeySchema = SCHEMA, signature: Signature = SIGNATURE) -> None:
+    def __init__(
+        self, home: Path, *, schema: KeySchema = SCHEMA, signature: Signature = SIGNATURE, packed: bool = False
+    ) -> None:
+        """`packed` packs what can be packed, as a builder does."""
+        self.packed = packed
         self.store = FolderStore(home)
         self.schema = schema
         self.signature = signature
@@ -57,8 +70,7 @@ class Shelf:
             stored = StoredEntry(
                 text, number, model.runtime, digest, len(model.data), heap, slot=slot, place=place, **entry
             )
-            one = SegmentModel.alone(stored) if place else SegmentModel.of(stored, compress(model.data))
-            shards.setdefault(shard, []).append(one)
+            shards.setdefault(shard, []).append(self._one(model, stored))
         refs = []
         for shard, found in sorted(shards.items()):
             written = self.store.put(write_segment(found, group="oj", shard=shard, shards=SHARDS))
@@ -66,6 +78,17 @@ class Shelf:
         manifest = Manifest("oj", number, SHARDS, self.schema.fields, self.schema.shard_by, self.signature, tuple(refs))
         digest = self.store.put([manifest.to_bytes()]).digest
         return LiveRelease(number, digest, manifest, promoted=None)
+
+    def _one(self, model: TinyModel, entry: StoredEntry) -> SegmentModel:
+        if entry.place:
+            return SegmentModel.alone(entry)
+        if self.packed:
+            by, binding = runtime(model.runtime), Binding(self.signature, entry.classes)
+            with suppress(NotPackableError, Problem):
+                pack = pack_artifact(by, model.data, by.load(model.data, binding), self.signature)
+                words, codes = read(written(pack))
+                return SegmentModel.packed(replace(entry, verdict=PACKED, codes=codes), words, checksum_of(words))
+        return SegmentModel.of(entry, compress(model.data))
 
     def snapshot(self, *wanted: LiveRelease, disabled: frozenset[bytes] = frozenset()) -> Snapshot:
         """A snapshot that wants these releases and serves the first."""
@@ -109,6 +132,8 @@ class Bench:
         self.worker.close()
 
     def hold(self, models: Mapping[str, TinyModel], **options: Any) -> Self:
-        adoption = self.holdings.adopt(self.shelf.snapshot(self.shelf.release(1, models, **options)))
+        release = self.shelf.release(1, models, **options)
+        self.manifest = release.manifest
+        adoption = self.holdings.adopt(self.shelf.snapshot(release))
         assert not adoption.failed
         return self

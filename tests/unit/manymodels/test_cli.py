@@ -267,6 +267,7 @@ def test_status_shows_live_release_age_lost_stale_held_shards_cache_and_members(
         "groups": [group],
         "members": [{"id": "m-1", "uri": "http://h:1", "state": "alive"}],
         "cache": cache,
+        "packs": {"bytes": 3_000_000, "budget_bytes": 8_000_000, "segments": 7, "mapped": 9, "unmapped": 2},
     }
     result, _ = answered(Reply(body=body), "status")
     for text in (

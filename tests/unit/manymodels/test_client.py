@@ -421,6 +421,7 @@ def test_status_is_read_whole_and_fields_of_newer_servers_are_passed_over():
         "groups": [group],
         "members": [{"id": "m", "uri": "u", "state": "alive"}],
         "cache": cache,
+        "packs": {"bytes": 3_000_000, "budget_bytes": 8_000_000, "segments": 7, "mapped": 9, "unmapped": 2},
     }
     with serving(lambda asked: Reply(body=body)) as server, Client(server.url) as client:
         status = client.status()
