@@ -55,6 +55,7 @@ class ToyRuntime:
     """Loads `ToyModel`s, or does what the artifact says."""
 
     name = "sklearn"
+    in_python = True
     tolerance = 0.0
 
     def pack(self, _data: bytes, _model: ToyModel, _signature: Signature) -> tuple[Pack, Probe]:

@@ -71,11 +71,13 @@ def prove_artifact(
     if runtime.name not in _settled and len(data) <= SETTLING_BYTES:
         try_model(runtime.load(data, binding), binding.signature, probe)
         _settled.add(runtime.name)
-    gc.collect()
-    before = allocated()
+    in_python = runtime.in_python
+    if in_python:
+        gc.collect()
+    before = allocated(in_python=in_python)
     model = runtime.load(data, binding)
     try_model(model, binding.signature, probe)
-    heap = held_since(before)
+    heap = held_since(before, in_python=in_python)
     if rows is not None and expected is not None:
         compare(model.predict(rows), expected, runtime.name)
     return heap, model

@@ -38,6 +38,7 @@ class LightGBMRuntime:
     """Parses LightGBM model texts."""
 
     name: Final = "lightgbm"
+    in_python: Final = False
     tolerance: Final = 0.0
 
     def sniff(self, data: bytes) -> None:

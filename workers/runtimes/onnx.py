@@ -28,6 +28,7 @@ class OnnxRuntime:
     """Parses ONNX models."""
 
     name: Final = "onnx"
+    in_python: Final = False
     tolerance: Final = 0.0
 
     def sniff(self, data: bytes) -> None:

@@ -65,6 +65,10 @@ class Runtime(Protocol):
         """`lightgbm`, `onnx` or `sklearn`."""
 
     @property
+    def in_python(self) -> bool:
+        """Whether its models live in Python's own memory, too."""
+
+    @property
     def tolerance(self) -> float:
         """How far, relatively, a pack's answers may be from the native ones; 0 where every bit must be equal."""
 

@@ -30,6 +30,7 @@ class SklearnRuntime:
     """Parses skops files."""
 
     name: Final = "sklearn"
+    in_python: Final = True
     tolerance: Final = 1e-12
 
     def sniff(self, data: bytes) -> None:
