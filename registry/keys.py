@@ -127,6 +127,21 @@ class KeySchema:
         """The (partial) key of a full key's values at a fallback level."""
         return PartitionKey(tuple((self.fields[i], values[i]) for i in self.levels[level]))
 
+    @cached_property
+    def _names(self) -> tuple[tuple[tuple[str, int], ...], ...]:
+        """For each fallback level `field=` and the field's position."""
+        return tuple(tuple((f"{self.fields[i]}=", i) for i in level) for level in self.levels)
+
+    def text_at(self, values: Sequence[str], level: int) -> str:
+        """Canonical form of `at_level`, without making the key."""
+        return "/".join([name + quoted(values[i]) for name, i in self._names[level]])
+
+    def slot_at(self, values: Sequence[str], identity: bytes) -> int:
+        """The slot of a full key's values, whose identity this is."""
+        if self._shard_positions is None:
+            return slot_of(identity)
+        return self.slot(self.key(values))
+
     def slot(self, key: PartitionKey) -> int:
         """The slot of a full key."""
         if self._shard_positions is None:

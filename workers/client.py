@@ -16,11 +16,11 @@ from registry.errors import Problem
 from workers.features import Features, Matrix
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ModelUse:
     """Which model answered for a key: what the response's `model` object says, but for the deployment.
 
-    `wire` is that object as JSON, made once because a warm answer has no time to make it again.
+    Never changed once it is made (and not frozen, because that costs a cold key more than looking up its model).
     """
 
     key: str  # canonical text of the model's own key
@@ -28,9 +28,14 @@ class ModelUse:
     release: int
     fallback_level: int
     trained_through: str | None
-    wire: bytes = field(init=False, repr=False, compare=False)
+    _wire: bytes | None = field(init=False, repr=False, compare=False, default=None)
 
-    def __post_init__(self) -> None:
+    @property
+    def wire(self) -> bytes:
+        """That object as JSON, made once: a warm answer has no time to make it again."""
+        return self._wire or self._written()
+
+    def _written(self) -> bytes:
         body = {
             "key": self.key,
             "version": self.version,
@@ -39,7 +44,8 @@ class ModelUse:
             "trained_through": self.trained_through,
         }
         # Copied, because the bytes that orjson answers keep a buffer of 4 KB, and thousands of these are remembered.
-        object.__setattr__(self, "wire", bytes(bytearray(orjson.dumps(body))))
+        self._wire = bytes(bytearray(orjson.dumps(body)))
+        return self._wire
 
 
 @dataclass(slots=True)

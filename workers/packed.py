@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.errors import Problem
-from workers.errors import PredictionFailedError
+from workers.errors import PredictionFailedError, SegmentDamagedError
 from workers.features import Features, Matrix
 from workers.mappings import Mappings, Pin
+from workers.packing.checks import SOUND, check, checksum
 from workers.packing.kernel import score_at, score_row, score_rows, scratch
 from workers.packing.layout import GOOD, INFINITE, MISSING, UNDECIDED, UNKNOWN
 from workers.packing.scoring import coded, put_codes
@@ -75,7 +76,7 @@ class PackedModels:
         if not packs.checked[resolved.row]:
             if not resident(base + resolved.pack, packs.length(resolved.row)):
                 return 0
-            packs.check(resolved.row, base, resolved.signature.shape)
+            _check(resolved, base)
         return base + resolved.pack
 
     def bring(self, resolved: Resolved) -> int:
@@ -83,7 +84,7 @@ class PackedModels:
         packs = resolved.packs
         base = packs.base or self._mappings.map(packs)
         packs.used = self._mappings.count
-        packs.check(resolved.row, base, resolved.signature.shape)
+        _check(resolved, base)
         return base + resolved.pack
 
     def score(self, resolved: Resolved, address: int, features: Features) -> Matrix:
@@ -145,6 +146,21 @@ class PackedModels:
         refused = _run(packs[ranges[0]], sources[ranges[0]], outs[ranges[0]], states[ranges[0]])
         wait(others)
         return refused + sum(other.result() for other in others)
+
+
+def _check(resolved: Resolved, base: int) -> None:
+    """Check a pack at its mapped address: its checksum, and that the kernel is safe with it.
+
+    Raises:
+        SegmentDamagedError: if it is not what was written.
+    """
+    packs, row = resolved.packs, resolved.row
+    address, words = base + resolved.pack, packs.length(row) // 8
+    if checksum(address, words) != packs.checksum(row):
+        raise SegmentDamagedError(f"the pack of {resolved.use.key!r} does not have its checksum")
+    if check(address, words, *resolved.signature.shape) != SOUND:
+        raise SegmentDamagedError(f"the pack of {resolved.use.key!r} is not sound")
+    packs.checked[row] = 1
 
 
 def _run(packs: Addresses, sources: Addresses, outs: Addresses, states: NDArray[np.int8]) -> int:

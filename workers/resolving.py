@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from registry.errors import PartitionNotFoundError
-from registry.keys import KeySchema, shard_of
+from registry.keys import KeySchema, key_id, shard_of
 from registry.manifest import FALLBACK_SHARD
 from registry.signature import Label, Signature
 from workers.client import ModelUse
@@ -22,17 +22,19 @@ from workers.segments.reader import Segment
 MAX_REMEMBERED: Final = 32_768
 
 ModelIdentity = tuple[int, str, tuple[Label, ...]]
+_NO_IDENTITY: Final[ModelIdentity] = (0, "", ())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resolved:
-    """Which model answers for a key, and where it lies. Keeps its segment alive.
+    """Which model answers for a key, and where it lies. Keeps its segment alive; never changed once it is made.
 
     Attributes:
         use: what the answer says of it.
-        identity: what the model is cached by: number of the signature it is bound to, artifact digest, its classes.
+        identity: what a native model is cached by: number of the signature it is bound to, artifact digest, its
+            classes. A pack has none.
         key_id: identity of the model's own key.
-        heap: measured bytes of the loaded model.
+        heap: measured bytes of a native model, 0 for a pack.
         signature: what it is bound to.
         pack: bytes from the start of the segment's packs to its own; -1 for a model that must be loaded.
         codes: of a pack, the codes of its inputs that go by categories.
@@ -105,7 +107,10 @@ class HeldRelease:
         return found
 
     def entry_resolved(self, segment: Segment, row: int, level: int) -> Resolved:
-        """A row of one of this release's segments as a resolution at a fallback level."""
+        """A row of one of this release's segments as a resolution at a fallback level. Raises SegmentDamagedError."""
+        pack = segment.packs.offset(row)
+        if pack >= 0:
+            return self._pack_resolved(segment, row, level, pack)
         entry = segment.entry(row)
         return Resolved(
             use=ModelUse(entry.key, entry.version, self.release, level, entry.trained_through),
@@ -115,8 +120,25 @@ class HeldRelease:
             row=row,
             heap=entry.heap,
             signature=self.signature,
-            pack=segment.packs.offset(row),
-            codes=tuple((position, dict(known)) for position, known in entry.codes),
+            pack=-1,
+            codes=(),
+            packs=segment.packs,
+            desks=self._desks,
+        )
+
+    def _pack_resolved(self, segment: Segment, row: int, level: int, pack: int) -> Resolved:
+        """As `entry_resolved`, without what only a load needs: a cold key costs little more than its look-up."""
+        key, version, trained_through, codes = segment.facts(row)
+        return Resolved(
+            use=ModelUse(key, version, self.release, level, trained_through),
+            identity=_NO_IDENTITY,
+            key_id=segment.identity(row),
+            segment=segment,
+            row=row,
+            heap=0,
+            signature=self.signature,
+            pack=pack,
+            codes=[(position, dict(known)) for position, known in codes] if codes else (),
             packs=segment.packs,
             desks=self._desks,
         )
@@ -131,10 +153,10 @@ class HeldRelease:
         return found
 
     def _search(self, values: tuple[str, ...], first_level: int, disabled: frozenset[bytes]) -> Resolved | None:
-        for level in range(first_level, len(self._schema.levels)):
-            key = self._schema.at_level(values, level)
-            identity = key.id
-            shard = shard_of(self._schema.slot(key), self._shards) if level == 0 else FALLBACK_SHARD
+        schema = self._schema
+        for level in range(first_level, len(schema.levels)):
+            identity = key_id(schema.text_at(values, level))
+            shard = shard_of(schema.slot_at(values, identity), self._shards) if level == 0 else FALLBACK_SHARD
             if identity in disabled:
                 continue
             if shard in self.damaged:

@@ -80,15 +80,13 @@ class WarmUp:
                 continue
             self._warmed.add(held.manifest_digest)
             for resolved in _models(held):
-                if resolved.pack >= 0:
-                    continue  # it is scored where it lies
                 if not self._cache.is_large(resolved.heap) and self._cache.peek(resolved.identity) is None:
                     yield resolved
 
 
 def _models(held: HeldRelease) -> Iterator[Resolved]:
     for shard, segment in sorted(held.segments.items()):
-        for row in range(len(segment)):
+        for row in segment.native_rows:  # a pack is scored where it lies
             try:
                 yield held.entry_resolved(segment, row, 1 if shard == FALLBACK_SHARD else 0)
             except Problem as problem:

@@ -15,8 +15,8 @@ import numpy as np
 from workers.errors import SegmentDamagedError
 from workers.packing.layout import Words
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_LIBC.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+_mincore: Final = ctypes.PyDLL(None).mincore  # keeps the GIL: it waits for nothing
+_mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
 
 class PackFile:
@@ -98,29 +98,12 @@ class PackFile:
         mapping, self.mapping, self.base = self.mapping, None, 0
         return mapping
 
-    def check(self, row: int, base: int, signature: tuple[int, int, int]) -> None:
-        """Check a row's pack at its mapped address: its checksum, and that it is safe for this signature.
-
-        `signature` is inputs, columns and classes.
-
-        Raises:
-            SegmentDamagedError: if it is not what was written.
-        """
-        from workers.packing.checks import SOUND, check, checksum  # noqa: PLC0415 - numba, only where there are packs
-
-        address, words = base + self.offset(row), self.length(row) // 8
-        if checksum(address, words) != self._checksums[row]:
-            raise SegmentDamagedError(f"row {row} of a segment of {self._group!r} does not have its checksum")
-        if check(address, words, *signature) != SOUND:
-            raise SegmentDamagedError(f"row {row} of a segment of {self._group!r} is no sound pack")
-        self.checked[row] = 1
-
 
 def resident(address: int, length: int) -> bool:
     """Whether all pages of a mapped range are in memory, so that reading them waits for no disk (mincore, Linux)."""
     first = address & -mmap.PAGESIZE
     pages = -(-(address + length - first) // mmap.PAGESIZE)
-    vector = ctypes.create_string_buffer(pages)
-    if _LIBC.mincore(first, pages * mmap.PAGESIZE, vector):
+    vector = (ctypes.c_char * pages)()
+    if _mincore(first, pages * mmap.PAGESIZE, vector):
         return False
-    return all(byte & 1 for byte in vector.raw)
+    return b"\0" not in vector.raw

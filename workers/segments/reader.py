@@ -9,7 +9,7 @@ import mmap
 import os
 import weakref
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
@@ -103,8 +103,13 @@ class Segment:
     @property
     def runtimes(self) -> frozenset[RuntimeName]:
         """The runtimes that the models which are not packed need."""
-        native = np.asarray(self._verdict) != VERDICTS.index(PACKED)
-        return frozenset(RUNTIMES[code] for code in np.unique(np.asarray(self._runtime)[native]).tolist())
+        codes = np.unique(np.asarray(self._runtime)[self.native_rows]).tolist()
+        return frozenset(RUNTIMES[code] for code in codes)
+
+    @property
+    def native_rows(self) -> list[int]:
+        """The rows whose models are not packed."""
+        return np.flatnonzero(np.asarray(self._verdict) != VERDICTS.index(PACKED)).tolist()
 
     def find(self, identity: bytes) -> int:
         """Row of the model whose key has this identity (16 bytes), -1 if there is none."""
@@ -120,6 +125,23 @@ class Segment:
     def identity(self, row: int) -> bytes:
         """The identity of a row's key, 16 bytes."""
         return _PAIR.pack(self._high[row], self._low[row])
+
+    def facts(self, row: int) -> tuple[str, int, str | None, Sequence[Any]]:
+        """Of a row's model its key, version, trained_through and codes: what an answer from its pack needs.
+
+        Raises:
+            SegmentDamagedError: if the row cannot be read or names another key.
+        """
+        try:
+            key, trained_through, _, _, _, codes = orjson.loads(
+                self._meta[self._meta_bounds[row] : self._meta_bounds[row + 1]]
+            )
+            honest = key_id(key) == self.identity(row)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} cannot be read") from error
+        if not honest:
+            raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} names another key: {key!r}")
+        return key, self._version[row], trained_through, codes
 
     def entry(self, row: int) -> StoredEntry:
         """What is known of a row's model. Raises SegmentDamagedError."""
