@@ -14,7 +14,7 @@ import orjson
 
 from benchmarks import payloads
 from benchmarks.control import Control, query, until
-from benchmarks.fleet import GROUP, Key, keys, rows, train
+from benchmarks.fleet import GROUP, UNUSED, Key, keys, model_text, rows
 from benchmarks.payloads import BULK, PREDICT
 from benchmarks.processes import house
 from benchmarks.report import Figure, say, spread
@@ -69,8 +69,7 @@ def _answering(control: Control, models: int) -> int:
 
 
 def _hotfix(control: Control, key: Key, seed: int) -> float:
-    trained = train(1)[0]
-    model = trained.text(trained.jittered(1_000_000 + seed))
+    model = model_text(UNUSED + seed)
     body = payloads.single(key, rows(1)[0].tolist())
     version = control.call("POST", PREDICT, body)["model"]["version"]
 

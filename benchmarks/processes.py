@@ -70,11 +70,12 @@ def serving(command: Sequence[str], port: int, *, environment: Mapping[str, str]
 
 
 @contextmanager
-def house(home: Path, *, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Our own server over a home, as a user starts it: one process, metrics on."""
+def house(home: Path, *, processes: int = 1, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """Our own server over a home, as a user starts it: metrics on, and its builder beside it."""
     port = free_port()
-    command = [str(Path(sys.executable).with_name("manymodels")), "serve", "--home", str(home), "--port", str(port)]
-    with serving([*command, "--processes", "1"], port, environment=environment) as served:
+    # By module, so that this checkout serves, whichever one the console script was installed from.
+    command = [sys.executable, "-m", "manymodels", "serve", "--home", str(home), "--port", str(port)]
+    with serving([*command, "--processes", str(processes)], port, environment=environment) as served:
         yield served
 
 
