@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 from benchmarks import payloads
 from benchmarks.fleet import write_fleet
@@ -19,10 +18,8 @@ from benchmarks.fleet_import import import_figures
 from benchmarks.hotpath import hotpath_figures
 from benchmarks.machine import machine
 from benchmarks.memory import STEP, memory_figures
-from benchmarks.report import Figure, as_text, say, write_into
+from benchmarks.report import PLOTS, Figure, as_markdown, as_text, say, write_into
 from benchmarks.serving import MODELS, serving_figures
-
-PLOTS: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 
 @dataclass(frozen=True)
@@ -85,8 +82,7 @@ def main() -> None:
         parts = {"serving": run.serving, "fleet_import": run.fleet_import, "memory": run.memory}
         figures = [figure for name in given.only or parts for figure in _part(name, parts[name])]
     if given.write is not None:
-        write_into(given.write, figures)
-        say(f"wrote {given.write}")
+        write_into(given.write, "benchmarks", as_markdown(figures))
 
 
 def _part(name: str, measure: Callable[[], Sequence[Figure]]) -> Sequence[Figure]:

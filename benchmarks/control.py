@@ -13,6 +13,7 @@ from benchmarks.fleet import GROUP, Key, group_body, keys, rows
 from benchmarks.payloads import PREDICT, single
 
 IMPORT_SECONDS: Final = 300.0
+BUILD_SECONDS: Final = 3600.0  # a first release of a million models writes every segment
 POLL_SECONDS: Final = 0.005
 T = TypeVar("T")
 
@@ -75,12 +76,18 @@ class Control:
         """Wait until the server says it is."""
         until(lambda: self.ask("GET", "/health/ready")[0] == 200, "ready")
 
-    def create_group(self) -> None:
+    def create_group(self, *, auto_release: bool = True) -> None:
         """Make the benchmark's group."""
-        self.call("POST", "/v1/groups", group_body(), expect=201)
+        self.call("POST", "/v1/groups", group_body(auto_release=auto_release), expect=201)
 
     def import_fleet(self, parquet: Path) -> Mapping[str, Any]:
-        """Import a bulk file and wait until its models are live; the finished import.
+        """Import a bulk file into a group where nothing is live, and wait until its models are; the finished import."""
+        done = self.import_file(parquet)
+        self.until_live(keys(1)[0])
+        return done
+
+    def import_file(self, parquet: Path) -> Mapping[str, Any]:
+        """Import a bulk file; the finished import.
 
         Raises:
             RuntimeError: if the import fails or rejects a row.
@@ -88,6 +95,14 @@ class Control:
         size = {"content-length": str(parquet.stat().st_size), "content-type": "application/vnd.apache.parquet"}
         with parquet.open("rb") as file:
             number = self.call("POST", f"/v1/groups/{GROUP}/models/bulk", file, size, expect=202)["import"]
+        return self.imported(number)
+
+    def imported(self, number: int) -> Mapping[str, Any]:
+        """Wait for the end of an import; how it ended.
+
+        Raises:
+            RuntimeError: if the import fails or rejects a row.
+        """
 
         def finished() -> Mapping[str, Any] | None:
             state: Mapping[str, Any] = self.call("GET", f"/v1/groups/{GROUP}/imports/{number}")
@@ -96,10 +111,36 @@ class Control:
         done = until(finished, "imported", every=0.05)
         if done["state"] == "failed" or done["rejected"]:
             raise RuntimeError(f"the import failed: {done}")
-        # Live is what answers, not what the registry says: the serving process takes a release up a moment later.
-        first = single(keys(1)[0], rows(1)[0].tolist())
-        until(lambda: self.ask("POST", PREDICT, first)[0] == 200, "live", every=0.02)
         return done
+
+    def until_live(self, key: Key) -> None:
+        """Wait until a key answers.
+
+        Live is what answers, not what the registry says: the serving process takes a release up a moment later.
+        """
+        body = single(key, rows(1)[0].tolist())
+        until(lambda: self.ask("POST", PREDICT, body)[0] == 200, "live", every=0.02)
+
+    def release(self, named: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """Build a release of everything newer, or of what is named; the release when it is ready.
+
+        Raises:
+            RuntimeError: if it cannot be built.
+        """
+        number = self.call("POST", f"/v1/groups/{GROUP}/releases", dict(named or {}), expect=202)["number"]
+
+        def built() -> Mapping[str, Any] | None:
+            state: Mapping[str, Any] = self.call("GET", f"/v1/groups/{GROUP}/releases/{number}")
+            return state if state["state"] != "building" else None
+
+        done = until(built, "built", seconds=BUILD_SECONDS)
+        if done["state"] != "ready":
+            raise RuntimeError(f"the release is {done['state']}: {done['report']}")
+        return done
+
+    def promote(self, number: int) -> None:
+        """Make a release live."""
+        self.call("PUT", f"/v1/groups/{GROUP}/deployments", {"blue": {"release": number, "traffic": 100}})
 
     def register(self, key: Key, model: bytes) -> Mapping[str, Any]:
         """Register one LightGBM model; what was registered."""
@@ -109,11 +150,15 @@ class Control:
         )
         return answer
 
+    def serving_pids(self) -> list[int]:
+        """The processes that answer predicts."""
+        members = self.call("GET", "/v1/discovery/services")["services"]["worker"]
+        return [int(member["metadata"]["pid"]) for member in members if member["state"] == "alive"]
+
     def serving_pid(self) -> int:
         """The process that answers predicts (one, by `--processes 1`)."""
-        members = self.call("GET", "/v1/discovery/services")["services"]["worker"]
-        (member,) = [member for member in members if member["state"] == "alive"]
-        return int(member["metadata"]["pid"])
+        (pid,) = self.serving_pids()
+        return pid
 
 
 def query(key: Key) -> str:
@@ -121,16 +166,18 @@ def query(key: Key) -> str:
     return urlencode({"store": key[0], "brand": key[1]})
 
 
-def until(what: Callable[[], T | None], name: str, *, every: float = POLL_SECONDS) -> T:
+def until(
+    what: Callable[[], T | None], name: str, *, every: float = POLL_SECONDS, seconds: float = IMPORT_SECONDS
+) -> T:
     """Ask until the answer is true; the answer.
 
     Raises:
-        RuntimeError: if it takes longer than an import may.
+        RuntimeError: if it takes longer than `seconds`.
     """
-    deadline = time.monotonic() + IMPORT_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         answer = what()
         if answer:
             return answer
         time.sleep(every)
-    raise RuntimeError(f"not {name} in {IMPORT_SECONDS:.0f} s")
+    raise RuntimeError(f"not {name} in {seconds:.0f} s")

@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks.machine import machine
 
-BEGIN: Final = "<!-- figures: written by python -m benchmarks --write -->"
+PLOTS: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 END: Final = "<!-- end of figures -->"
 
 
@@ -81,23 +81,36 @@ def as_text(figures: Sequence[Figure]) -> str:
     )
 
 
-def as_markdown(figures: Sequence[Figure]) -> str:
-    """The report for the documentation: machine, then the table."""
+def as_markdown(figures: Sequence[Figure], tables: Sequence[str] = ()) -> str:
+    """The report for the documentation: machine, the figures, then tables that were made already."""
     table = ["| what | figure | target | | absolutes: median (range) |", "| --- | --- | --- | --- | --- |"]
     table += [f"| {f.what} | {f.shown} | {f.target} | {f.verdict} | {f.beside} |" for f in figures]
     facts = [f"- {fact}" for fact in machine()]
-    return "\n".join([f"Run of {datetime.now(UTC):%Y-%m-%d}.", "", *facts, "", *table])
+    parts = [f"Run of {datetime.now(UTC):%Y-%m-%d}.", "", *facts, "", *table]
+    for other in tables:
+        parts += ["", other]
+    return "\n".join(parts)
 
 
-def write_into(path: Path, figures: Sequence[Figure]) -> None:
-    """Replace the table of a document.
+def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of words, as Markdown that can be read in a terminal too."""
+    wide = [max(len(line[at]) for line in (head, *lines)) for at in range(len(head))]
+    spelled = [" | ".join(cell.ljust(width) for cell, width in zip(line, wide, strict=True)) for line in (head, *lines)]
+    spelled.insert(1, " | ".join("-" * width for width in wide))
+    return "\n".join(f"| {line} |" for line in spelled)
+
+
+def write_into(path: Path, command: str, report: str) -> None:
+    """Replace what a command has written into a document before.
 
     Raises:
         ValueError: if the document does not mark its place.
     """
+    mark = f"<!-- figures: written by python -m {command} --write -->"
     text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
+    before, begin, rest = text.partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} must hold the lines {BEGIN!r} and {END!r}")
-    path.write_text(f"{before}{BEGIN}\n\n{as_markdown(figures)}\n\n{END}{after}")
+        raise ValueError(f"{path} must hold the lines {mark!r} and {END!r}")
+    path.write_text(f"{before}{mark}\n\n{report}\n\n{END}{after}")
+    say(f"wrote {path}")
