@@ -53,6 +53,7 @@ def serving(command: Sequence[str], port: int, *, environment: Mapping[str, str]
         RuntimeError: with what it said, if it does not come up.
     """
     given = {**os.environ, **_ENVIRONMENT, **(environment or {})}
+    given.pop("PYTHONDONTWRITEBYTECODE", None)  # a start would compile every module anew, and that be what is measured
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, cwd=ROOT, env=given, stdout=said, stderr=said)
         try:
@@ -98,10 +99,10 @@ def measure(
     return load(served.port, path, bodies, "--connections", str(connections), "--seconds", str(seconds))
 
 
-def load(port: int, path: str, bodies: Path, *arguments: str) -> Load:
+def load(port: int, path: str, bodies: Path, *arguments: str, timeout: float = 180.0) -> Load:
     """Run the load generator in a process of its own."""
     command = ["--port", str(port), "--path", path, "--bodies", str(bodies), "--core", str(LOAD_CORE), *arguments]
-    return Load(**json.loads(run("load", command)))
+    return Load(**json.loads(run("load", command, timeout=timeout)))
 
 
 def run(name: str, arguments: Sequence[str], *, timeout: float = 180.0) -> bytes:

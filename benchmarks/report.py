@@ -81,13 +81,13 @@ def as_text(figures: Sequence[Figure]) -> str:
     )
 
 
-def as_markdown(figures: Sequence[Figure], tables: Sequence[str] = ()) -> str:
-    """The report for the documentation: machine, the figures, then tables that were made already."""
+def as_markdown(figures: Sequence[Figure], others: Sequence[str] = ()) -> str:
+    """The report for the documentation: machine, the figures, then other tables and plots, in Markdown already."""
     table = ["| what | figure | target | | absolutes: median (range) |", "| --- | --- | --- | --- | --- |"]
     table += [f"| {f.what} | {f.shown} | {f.target} | {f.verdict} | {f.beside} |" for f in figures]
     facts = [f"- {fact}" for fact in machine()]
     parts = [f"Run of {datetime.now(UTC):%Y-%m-%d}.", "", *facts, "", *table]
-    for other in tables:
+    for other in others:
         parts += ["", other]
     return "\n".join(parts)
 

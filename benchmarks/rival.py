@@ -22,20 +22,25 @@ _JSON: Final = "application/json"
 Sessions = dict[Key, onnxruntime.InferenceSession]
 
 
-def load_sessions(folder: Path) -> Sessions:
-    """A warm session for every `store~brand.onnx` of a folder."""
+def session(model: bytes) -> onnxruntime.InferenceSession:
+    """A warm session of one thread, without an arena."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    made = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    made.run(None, {INPUT: np.zeros((1, len(FEATURES)), dtype=np.float32)})
+    return made
+
+
+def load_sessions(folder: Path) -> Sessions:
+    """A warm session for every `store~brand.onnx` of a folder."""
     sessions: Sessions = {}
     for path in sorted(folder.glob("*.onnx")):
         store, _, brand = path.stem.partition("~")
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-        session.run(None, {INPUT: np.zeros((1, len(FEATURES)), dtype=np.float32)})
-        sessions[store, brand] = session
+        sessions[store, brand] = session(path.read_bytes())
     return sessions
 
 
