@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 from benchmarks.fleet import GROUP, Key, group_body, keys, rows
 from benchmarks.payloads import PREDICT, single
 
-IMPORT_SECONDS: Final = 300.0
-BUILD_SECONDS: Final = 3600.0  # a first release of a million models writes every segment
+WAIT_SECONDS: Final = 300.0
+CALL_SECONDS: Final = 900.0  # an upload of gigabytes, a promotion that maps a million models
+BUILD_SECONDS: Final = 3600.0  # a first release of a million models writes every segment; an import proves thousands
 POLL_SECONDS: Final = 0.005
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class Control:
         if isinstance(body, dict | list):
             body = json.dumps(body).encode()
             given.setdefault("content-type", "application/json")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=IMPORT_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_SECONDS)
         try:
             connection.request(method, path, body, given)
             answer = connection.getresponse()
@@ -59,7 +60,7 @@ class Control:
         Raises:
             RuntimeError: if one is refused.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=IMPORT_SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CALL_SECONDS)
         answers = []
         try:
             for body in bodies:
@@ -108,7 +109,7 @@ class Control:
             state: Mapping[str, Any] = self.call("GET", f"/v1/groups/{GROUP}/imports/{number}")
             return state if state["state"] in ("done", "failed") else None
 
-        done = until(finished, "imported", every=0.05)
+        done = until(finished, "imported", every=0.05, seconds=BUILD_SECONDS)
         if done["state"] == "failed" or done["rejected"]:
             raise RuntimeError(f"the import failed: {done}")
         return done
@@ -166,9 +167,7 @@ def query(key: Key) -> str:
     return urlencode({"store": key[0], "brand": key[1]})
 
 
-def until(
-    what: Callable[[], T | None], name: str, *, every: float = POLL_SECONDS, seconds: float = IMPORT_SECONDS
-) -> T:
+def until(what: Callable[[], T | None], name: str, *, every: float = POLL_SECONDS, seconds: float = WAIT_SECONDS) -> T:
     """Ask until the answer is true; the answer.
 
     Raises:

@@ -35,6 +35,7 @@ SHARED_MODELS: Final = 100_000
 ASKED: Final = 60_000  # distinct keys at large sizes: the server remembers the last 32,768
 COMPARED: Final = 500
 CONNECTIONS: Final = 16
+FIRST_BYTES: Final = 150_000.0  # of disk a model, until two sizes tell better
 TOUCH_SECONDS: Final = 3600.0
 # The largest release takes longer to map than the default allows on a busy machine; nothing else is changed.
 PATIENT: Final = {"MANYMODELS_PROMOTE_SECONDS": "600"}
@@ -43,24 +44,34 @@ PATIENT: Final = {"MANYMODELS_PROMOTE_SECONDS": "600"}
 def density(
     growing: GrowingHome, sizes: Sequence[int], *, asked: int, times: int, seconds: float
 ) -> tuple[list[Size], str]:
-    """Measure each size that fits on the disk; the sizes, and what the limit was if one does not fit."""
-    measured = [Size(**entry) for entry in growing.noted("size")]
-    done = 0
-    model_bytes = 150_000.0  # of home and staged upload, until a size has been measured
+    """Measure each size that fits on the disk; the sizes, and what the limit was if one does not fit.
+
+    Two processes are set beside one at `SHARED_MODELS`, or at the largest size if all are smaller.
+    """
+    known = {size.models: size for size in (Size(**entry) for entry in growing.noted("size"))}
+    measured: list[Size] = []
     for models in sizes:
-        known = next((size for size in measured if size.models == models), None)
-        if known is None:
-            limit = growing.lacks_room(models - done, model_bytes)
+        done = measured[-1].models if measured else 0
+        if models not in known:
+            limit = growing.lacks_room(models - done, _model_bytes(measured))
             if limit:
                 say(limit)
                 return measured, limit
-            known = _size(growing, done, models, asked=asked, times=times, seconds=seconds)
-            growing.note("size", asdict(known))
-            measured.append(known)
-        say(f"{models:,} models: {known}")
-        done = models
-        model_bytes = max(known.home_bytes / models, 2 * known.segment_bytes / models) * 1.1
+            known[models] = _size(growing, done, models, asked=asked, times=times, seconds=seconds)
+            if models == min(SHARED_MODELS, max(sizes)):
+                growing.note("sharing", asdict(sharing(growing, models)))
+            growing.note("size", asdict(known[models]))
+        measured.append(known[models])
+        say(f"{models:,} models: {known[models]}")
     return measured, ""
+
+
+def _model_bytes(measured: Sequence[Size]) -> float:
+    """What one more model takes on the disk, as far as the last two sizes tell."""
+    if len(measured) < 2:
+        return FIRST_BYTES
+    before, last = measured[-2:]
+    return 1.1 * (last.home_bytes - before.home_bytes) / (last.models - before.models)
 
 
 def _size(growing: GrowingHome, low: int, models: int, *, asked: int, times: int, seconds: float) -> Size:
@@ -169,7 +180,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100 and 300 models; the figures mean little")
     given = parser.parse_args()
     if given.home is None and not given.quick:
-        parser.error("--home is needed: it takes about 60 KB a model")
+        parser.error("--home is needed, on a disk with room")
     for fact in machine():
         say(fact)
     with ExitStack() as stack:
@@ -180,7 +191,7 @@ def main() -> None:
         empty = empty_house()
         times, seconds = (1, 1.0) if given.quick else (3, 4.0)
         measured, limit = density(growing, sizes, asked=ASKED, times=times, seconds=seconds)
-        shared = sharing(growing, min(SHARED_MODELS, max(size.models for size in measured)))
+        shared = [Sharing(**entry) for entry in growing.noted("sharing")][-1:]
     found = figures(measured, empty, shared, limit)
     sizes_table = table(measured, empty)
     say(f"{as_text(found)}\n\n{sizes_table}")

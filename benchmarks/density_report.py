@@ -69,8 +69,8 @@ class Sharing:
     two_anonymous: int
 
 
-def figures(sizes: Sequence[Size], empty: Footprint, shared: Sharing, limit: str) -> list[Figure]:
-    """The largest size over the smallest, and two processes over one."""
+def figures(sizes: Sequence[Size], empty: Footprint, shared: Sequence[Sharing], limit: str) -> list[Figure]:
+    """The largest size over the smallest, and two processes over one where that was measured."""
     small, large = sizes[0], sizes[-1]
     least = f"{small.models:,}"
     said = f"; not more because {limit}" if limit else ""
@@ -87,16 +87,20 @@ def figures(sizes: Sequence[Size], empty: Footprint, shared: Sharing, limit: str
         over("predicts a second over 16 connections", lambda size: size.http_rate, "req/s"),
         over("one-model hotfix to live", lambda size: size.hotfix_seconds, "s", 2),
         over("process start to first right answer", lambda size: size.start_seconds, "s", 2),
-        Figure(
-            f"proportional memory of two processes over one, {shared.models:,} models",
-            shared.two / shared.one,
-            "x",
-            f"{shared.two / MEBIBYTE:,.0f} MiB (anonymous {shared.two_anonymous / MEBIBYTE:,.0f}) against "
-            f"{shared.one / MEBIBYTE:,.0f} MiB (anonymous {shared.one_anonymous / MEBIBYTE:,.0f}), every key asked; "
-            f"an empty server has {empty.proportional / MEBIBYTE:,.0f} MiB",
-            most=1.15,
-        ),
+        *(_sharing_figure(one, empty) for one in shared),
     ]
+
+
+def _sharing_figure(shared: Sharing, empty: Footprint) -> Figure:
+    return Figure(
+        f"proportional memory of two processes over one, {shared.models:,} models",
+        shared.two / shared.one,
+        "x",
+        f"{shared.two / MEBIBYTE:,.0f} MiB (anonymous {shared.two_anonymous / MEBIBYTE:,.0f}) against "
+        f"{shared.one / MEBIBYTE:,.0f} MiB (anonymous {shared.one_anonymous / MEBIBYTE:,.0f}), every key asked; "
+        f"an empty server has {empty.proportional / MEBIBYTE:,.0f} MiB",
+        most=1.15,
+    )
 
 
 def table(sizes: Sequence[Size], empty: Footprint) -> str:
