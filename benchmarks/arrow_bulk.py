@@ -111,15 +111,18 @@ def _kernel_rate(models: int, seconds: float) -> float:
 
 
 def _measure(models: int, seconds: float) -> float:
-    from workers.packing.kernel import score_rows
-    from workers.packing.trees import pack_lightgbm
+    from workers.packing.kernel import score_rows, scratch
+    from workers.packing.layout import assembled
+    from workers.packing.lightgbm import read_lightgbm
 
-    packs = [pack_lightgbm(model_text(number), range(len(FEATURES))).words for number in range(models)]
+    packs = [assembled(read_lightgbm(model_text(number), range(len(FEATURES)))[0]) for number in range(models)]
     table, answers = rows(ROWS, SEED), np.empty(ROWS)
     drawn = drawn_models(models, ROWS)
     by_model = np.argsort(drawn, kind="stable")
     starts = np.array([pack.ctypes.data for pack in packs])[drawn[by_model]]
-    addresses = (starts, table.ctypes.data + by_model * table.strides[0], answers.ctypes.data + by_model * 8)
+    room, states = scratch(), np.empty(ROWS, dtype=np.int8)
+    sources, outs = table.ctypes.data + by_model * table.strides[0], answers.ctypes.data + by_model * 8
+    addresses = (starts, sources, outs, states, room.ctypes.data)
     score_rows(*addresses)
     done, begun = 0, perf_counter()
     while perf_counter() - begun < seconds:

@@ -42,12 +42,15 @@ class Readied:
 
 def pack_one(text: bytes) -> bytes | None:
     """The proven pack of a model, as registration makes it; None where the model stays native."""
+    from workers.builder.proving import pack_artifact
+    from workers.packing.layout import NotPackableError
     from workers.runtimes.lightgbm import LIGHTGBM
-    from workers.runtimes.lightgbm_packed import PackedLightGBM
 
-    model = LIGHTGBM.load(text, _binding())
-    # A runtime answers models; the words are what a segment would hold of this one.
-    return model._words.tobytes() if isinstance(model, PackedLightGBM) else None  # noqa: SLF001
+    binding = _binding()
+    try:
+        return pack_artifact(LIGHTGBM, text, LIGHTGBM.load(text, binding), binding.signature).words.tobytes()
+    except NotPackableError:
+        return None
 
 
 def write_ways(folder: Path, models: int) -> None:
