@@ -98,10 +98,10 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
         ready = [self._start_server(index) for index in range(self._processes)]
-        self._start_builder()
         try:
             if not self._await_ready(ready):
                 return 0 if self._stopping.is_set() else 1
+            self._start_builder()  # later, because its children's imports would hold up the first answer
             on_ready(self._url)
             while not self._stopping.is_set():
                 self._replace_dead()

@@ -66,3 +66,23 @@ class Features:
             {position: [column[row] for row in rows.tolist()] for position, column in self.text.items()},
             {position: column[rows] for position, column in self.exact.items()},
         )
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """The rows of several, one behind the other, all of one signature (copies)."""
+    if len(parts) == 1:
+        return parts[0]
+    text = {position: [value for part in parts for value in part.text[position]] for position in parts[0].text}
+    exact = {
+        position: np.concatenate([_exact(part, position) for part in parts])
+        for position in sorted({position for part in parts for position in part.exact})
+    }
+    return Features(np.concatenate([part.matrix for part in parts]), text, exact)
+
+
+def _exact(part: Features, position: int) -> NDArray[np.int64]:
+    """An input as int64 where another portion needs that; missing and infinite cells, which none reads, are 0."""
+    if position in part.exact:
+        return part.exact[position]
+    column = part.matrix[:, position]
+    return np.where(np.isfinite(column), column, 0.0).astype(np.int64)

@@ -17,7 +17,7 @@ from workers.errors import PredictionFailedError, SegmentDamagedError
 from workers.features import Features, Matrix
 from workers.mappings import Mappings, Pin
 from workers.packing.checks import SOUND, check, checksum
-from workers.packing.kernel import score_at, score_row, score_rows, scratch
+from workers.packing.kernel import order_by_key, score_at, score_row, score_rows, scratch
 from workers.packing.layout import GOOD, INFINITE, MISSING, UNDECIDED, UNKNOWN
 from workers.packing.scoring import coded, put_codes
 from workers.resolving import Resolved
@@ -122,9 +122,8 @@ class PackedModels:
     ) -> None:
         """Score the rows whose key has an address; a refused row is a problem of its key, whose rows then hold NaN."""
         packs = np.array(addresses, dtype=np.int64)[key_rows]
-        rows = np.flatnonzero(packs)
-        # Rows of one model lie side by side, and memory is walked in one direction.
-        rows = rows[np.argsort(packs[rows], kind="stable")]
+        rows = _by_key(key_rows, len(addresses))
+        rows = rows[packs[rows] != 0]
         matrix = _with_codes(sheet.features, addresses, key_rows, found)
         states = np.zeros(len(rows), dtype=np.int8)
         sources = matrix.ctypes.data + rows * (8 * matrix.shape[1])
@@ -146,6 +145,15 @@ class PackedModels:
         refused = _run(packs[ranges[0]], sources[ranges[0]], outs[ranges[0]], states[ranges[0]])
         wait(others)
         return refused + sum(other.result() for other in others)
+
+
+def _by_key(key_rows: NDArray[np.int32], keys: int) -> NDArray[np.int64]:
+    """Row numbers, those of one model side by side."""
+    if len(key_rows) < 2 * keys:  # hardly two rows a model: nothing would be gained
+        return np.arange(len(key_rows))
+    order = np.empty(len(key_rows), dtype=np.int64)
+    order_by_key(np.ascontiguousarray(key_rows), np.zeros(keys + 1, dtype=np.int64), order)
+    return order
 
 
 def _check(resolved: Resolved, base: int) -> None:

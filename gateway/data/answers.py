@@ -28,6 +28,11 @@ class AnswerReader:
         self._single = len(signature.outputs) == 1
         self._plain = self._single and signature.width == 1 and signature.outputs[0].kind == "value"
 
+    def start(self, output: int) -> int:
+        """The first score column of an output."""
+        start: int = self._spans[output][0]
+        return start
+
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
         """The outputs, in order."""

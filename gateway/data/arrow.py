@@ -5,6 +5,7 @@ for floats, nothing stands for text. The stream is read batch by batch and fully
 trusted. Format: https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from discovery.snapshot import GroupView
 from gateway.data.answers import AnswerReader, spread
 from gateway.data.arrow_sizes import unpacked_bytes
-from gateway.data.bulk import BulkAnswer, levels
+from gateway.data.bulk import BulkAnswer
 from gateway.data.bulk_rows import BulkRows, check_columns, check_rows, scored_rows
 from gateway.data.cells import ABSENT, EXACT, Fault, number, text, text_column
 from gateway.data.keycolumns import KeyRows, read_keys
@@ -57,20 +58,14 @@ def read_arrow_bulk(
 def arrow_answer(answer: BulkAnswer, reader: AnswerReader) -> bytes:
     """The answer stream: a column an output, `fallback_level` (int8), `error_code`, `error_detail` (null if none)."""
     rows = answer.rows
-    places = rows.places.tolist()
+    unanswered = np.zeros(rows.total, dtype=bool)
+    unanswered[list(rows.errors)] = True
     columns: dict[str, pa.Array] = {}
     for index, spec in enumerate(reader.outputs):
-        values = spread(reader.column(answer.scored.scores, index), places, rows.total)
-        for row in rows.errors:
-            values[row] = None
-        columns[spec.name] = pa.array(values, type=_output_type(spec))
-    columns["fallback_level"] = pa.array(levels(answer), type=pa.int8())
-    codes: list[str | None] = [None] * rows.total
-    details: list[str | None] = [None] * rows.total
-    for row, problem in rows.errors.items():
-        codes[row], details[row] = code_of(problem), problem.detail
-    columns["error_code"] = pa.array(codes, type=pa.string())
-    columns["error_detail"] = pa.array(details, type=pa.string())
+        columns[spec.name] = _output_column(answer, reader, index, spec, unanswered)
+    columns["fallback_level"] = _level_column(answer, unanswered)
+    columns["error_code"] = _error_column(rows, code_of)
+    columns["error_detail"] = _error_column(rows, lambda problem: problem.detail)
     deployment = answer.deployment
     metadata = {"releases": f'{{"{deployment.name}":{deployment.release.number}}}'}
     table = pa.table(columns).replace_schema_metadata(metadata)
@@ -78,6 +73,37 @@ def arrow_answer(answer: BulkAnswer, reader: AnswerReader) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return] # pyarrow has no types
+
+
+def _output_column(
+    answer: BulkAnswer, reader: AnswerReader, index: int, spec: OutputSpec, unanswered: NDArray[np.bool_]
+) -> pa.Array:
+    rows, scores = answer.rows, answer.scored.scores
+    if spec.kind == "value" and spec.columns == 1:
+        values = np.full(rows.total, np.nan)
+        values[rows.places] = scores[:, reader.start(index)]
+        return pa.array(values, mask=unanswered)
+    listed = spread(reader.column(scores, index), rows.places.tolist(), rows.total)
+    for row in rows.errors:
+        listed[row] = None
+    return pa.array(listed, type=_output_type(spec))
+
+
+def _level_column(answer: BulkAnswer, unanswered: NDArray[np.bool_]) -> pa.Array:
+    rows = answer.rows
+    by_key = np.array([-1 if use is None else use.fallback_level for use in answer.scored.models], dtype=np.int8)
+    found = np.full(rows.total, -1, dtype=np.int8)
+    found[rows.places] = by_key[rows.key_rows]
+    return pa.array(found, mask=unanswered | (found < 0))
+
+
+def _error_column(rows: BulkRows, of: Callable[[Problem], str]) -> pa.Array:
+    if not rows.errors:
+        return pa.nulls(rows.total, pa.string())
+    values: list[str | None] = [None] * rows.total
+    for row, problem in rows.errors.items():
+        values[row] = of(problem)
+    return pa.array(values, type=pa.string())
 
 
 def _read_table(raw: bytes, limit: int) -> pa.Table:
@@ -133,9 +159,12 @@ def _keys(schema: KeySchema, table: pa.Table, fault: Fault) -> KeyRows:
 
 
 def _compact(combined: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """First row of each distinct value, and each row's position among the distinct values."""
-    _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
-    return first, inverse.reshape(-1).astype(np.int64)
+    """First row of each distinct value, and each row's position among the distinct values; by hash, without the GIL."""
+    found = pc.dictionary_encode(pa.array(combined))
+    inverse: NDArray[np.int64] = found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    first = np.empty(len(found.dictionary), dtype=np.intp)
+    first[inverse[::-1]] = np.arange(len(combined) - 1, -1, -1)  # of equal places the last written stands
+    return first, inverse
 
 
 def _encode_key(field: str, column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:

@@ -101,7 +101,7 @@ def _add_errors(rows: BulkRows, scored: ScoreAnswer) -> None:
 
 
 def _count_levels(rows: BulkRows, scored: ScoreAnswer, metrics: DataMetrics) -> None:
-    by_key = np.array([-1 if use is None else use.fallback_level for use in scored.models])
+    by_key = np.array([-1 if use is None else use.fallback_level for use in scored.models], dtype=np.int64)
     by_row = by_key[rows.key_rows]
     for level, count in enumerate(np.bincount(by_row[by_row >= 0]).tolist()):
         if count:

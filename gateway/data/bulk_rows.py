@@ -4,7 +4,8 @@ Whatever the format, the outcome is the same `BulkRows`: one bad row is an error
 while what concerns all rows (columns, limits) refuses the request.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,12 +14,14 @@ import orjson
 from numpy.typing import NDArray
 
 from discovery.snapshot import GroupView
-from gateway.data.keycolumns import KeyRows, read_keys
+from gateway.data.cells import Fault
+from gateway.data.keycolumns import KeyRows, joined_keys, read_keys
+from gateway.data.portions import cut
 from gateway.data.rows import RowReader, columns_of_arrays
 from gateway.errors import BodyInvalidError, JsonInvalidError, RowsEmptyError, TooManyRowsError
 from registry.errors import KeyFieldMissingError, Problem
 from registry.keys import KeySchema
-from workers.features import Features
+from workers.features import Features, joined
 
 _NOTHING: Final[Mapping[str, int]] = {}
 _FIELDS: Final = frozenset({"columns", "data", "rows", "max_fallback_level", "explain"})
@@ -68,16 +71,66 @@ def read_json_bulk(
     Raises:
         Problem: what refuses the whole request.
     """
+    pieces = cut(raw)
+    if pieces is not None:
+        with suppress(orjson.JSONDecodeError):  # cut inside a text: read in one piece below
+            return _JsonBulk(view, reader, pieces.body, limit, asked).read(pieces.name, pieces.portions())
     body = object_body(parse_json(raw), _FIELDS)
-    max_level = level_limit({**asked, **body}, view.schema)
-    explain = body.get("explain", False)
-    if type(explain) is not bool:
-        raise BodyInvalidError("explain must be true or false", field="explain")
-    errors: dict[int, Problem] = {}
-    columns, total = _columns(view.schema, reader, body, limit, errors)
-    keys = read_keys(view.schema, [columns[field] for field in view.schema.fields], errors.setdefault)
-    features = reader.columns(columns, total, errors.setdefault)
-    return scored_rows(view.schema, reader, keys, features, errors, max_level=max_level, explain=explain)
+    if ("rows" in body) == ("data" in body or "columns" in body):
+        raise BodyInvalidError('a bulk has either "columns" and "data", or "rows"')
+    name = "rows" if "rows" in body else "data"
+    return _JsonBulk(view, reader, body, limit, asked).read(name, iter([_list(body, name)]))
+
+
+class _JsonBulk:
+    """A JSON bulk being read, portion by portion."""
+
+    def __init__(self, view: GroupView, reader: RowReader, body: Any, limit: int, asked: Mapping[str, int]) -> None:
+        body = object_body(body, _FIELDS)
+        self._max_level = level_limit({**asked, **body}, view.schema)
+        self._explain = body.get("explain", False)
+        if type(self._explain) is not bool:
+            raise BodyInvalidError("explain must be true or false", field="explain")
+        if ("rows" in body) == ("data" in body or "columns" in body):
+            raise BodyInvalidError('a bulk has either "columns" and "data", or "rows"')
+        self._schema = view.schema
+        self._reader = reader
+        self._names = () if "rows" in body else check_columns(view.schema, reader, _list(body, "columns"))
+        self._limit = limit
+
+    def read(self, name: str, portions: Iterator[list[Any]]) -> BulkRows:
+        """All rows. Raises orjson.JSONDecodeError if a portion is no JSON."""
+        errors: dict[int, Problem] = {}
+        keys: list[KeyRows] = []
+        features: list[Features] = []
+        total = 0
+        for rows in portions:
+            check_rows(total + len(rows), self._limit, name)
+            fault = _shifted(errors, total)
+            columns = self._columns(rows, fault)
+            keys.append(read_keys(self._schema, [columns[field] for field in self._schema.fields], fault))
+            features.append(self._reader.columns(columns, len(rows), fault))
+            total += len(rows)
+        check_rows(total, self._limit, name)
+        return scored_rows(
+            self._schema,
+            self._reader,
+            joined_keys(keys),
+            joined(features),
+            errors,
+            max_level=self._max_level,
+            explain=self._explain,
+        )
+
+    def _columns(self, rows: Sequence[Any], fault: Fault) -> Mapping[str, Sequence[Any]]:
+        if self._names:
+            return columns_of_arrays(self._names, rows, fault)
+        return self._reader.columns_of_objects(rows, fault, self._schema.fields)
+
+
+def _shifted(errors: dict[int, Problem], by: int) -> Fault:
+    """Notes faults of a portion's rows by their place in the whole; the first of a row stands."""
+    return lambda row, problem: errors.setdefault(by + row, problem)
 
 
 def scored_rows(
@@ -143,21 +196,6 @@ def check_rows(count: int, limit: int, field: str) -> None:
         raise RowsEmptyError(f"{field} is empty; send at least one row", field=field)
     if count > limit:
         raise TooManyRowsError(f"{count:,} rows; one request takes {limit:,} here", field=field)
-
-
-def _columns(
-    schema: KeySchema, reader: RowReader, body: Mapping[str, Any], limit: int, errors: dict[int, Problem]
-) -> tuple[Mapping[str, Sequence[Any]], int]:
-    if ("rows" in body) == ("data" in body or "columns" in body):
-        raise BodyInvalidError('a bulk has either "columns" and "data", or "rows"')
-    if "rows" in body:
-        rows = _list(body, "rows")
-        check_rows(len(rows), limit, "rows")
-        return reader.columns_of_objects(rows, errors.setdefault, schema.fields), len(rows)
-    names = check_columns(schema, reader, _list(body, "columns"))
-    data = _list(body, "data")
-    check_rows(len(data), limit, "data")
-    return columns_of_arrays(names, data, errors.setdefault), len(data)
 
 
 def check_columns(schema: KeySchema, reader: RowReader, names: Sequence[Any]) -> Sequence[str]:

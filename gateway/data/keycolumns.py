@@ -57,6 +57,19 @@ def read_keys(schema: KeySchema, columns: Sequence[Sequence[Any]], fault: Fault)
     return KeyRows(keys, np.array(places, dtype=np.int32)[rows])
 
 
+def joined_keys(parts: Sequence[KeyRows]) -> KeyRows:
+    """The keys of portions, one behind the other, as those of the whole."""
+    if len(parts) == 1:
+        return parts[0]
+    index: dict[tuple[str, ...], int] = {}
+    rows = []
+    for part in parts:
+        # One more, so that a faulty key's -1 stays -1.
+        places = [index.setdefault(key, len(index)) for key in part.keys]
+        rows.append(np.array([*places, -1], dtype=np.int32)[part.rows])
+    return KeyRows(list(index), np.concatenate(rows))
+
+
 def _is_clean(column: Sequence[Any]) -> bool:
     """Whether a column is all short, non-empty ASCII text, which is what `key_text` would find cell by cell."""
     if set(map(type, column)) != {str} or "" in column:

@@ -348,8 +348,8 @@ def tamper(house, key):
         segment = Segment.open(path)
         row = segment.find(key_id(key))
         if row >= 0:
-            data, frame = bytearray(path.read_bytes()), segment.frame(row)
-            data[data.index(frame) + len(frame) // 2] ^= 1
+            data, kept = bytearray(path.read_bytes()), segment.frame(row) or segment.packs.read(row)
+            data[data.index(kept) + len(kept) // 2] ^= 1
             path.chmod(0o600)
             path.write_bytes(data)
             return digest

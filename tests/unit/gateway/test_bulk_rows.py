@@ -2,12 +2,14 @@
 
 from contextlib import suppress
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
 
 from gateway.data.arrow import read_arrow_bulk
 from gateway.data.bulk_rows import read_json_bulk
+from gateway.data.portions import PORTION_BYTES, cut
 from gateway.data.rows import RowReader
 from gateway.errors import (
     ArrowInvalidError,
@@ -214,3 +216,94 @@ def test_truncated_and_flipped_arrow_never_crashes():
         for damaged in (bytes(raw[:cut]), bytes(raw[:cut] + bytes([raw[cut] ^ 0x55]) + raw[cut + 1 :])):
             with suppress(Problem):
                 read_arrow_bulk(seen, reader, damaged, max_level=0, explain=False, limit=1000)
+
+
+def large(rows, **body):
+    """A body too large to be read at once, of these rows over and over."""
+    data = rows * (3 * PORTION_BYTES // len(orjson.dumps(rows)) + 1)
+    return {"columns": COLUMNS, "data": data, **body}
+
+
+def assert_same(one, other):
+    assert one.total == other.total
+    assert [one.keys[k] for k in one.key_rows.tolist()] == [other.keys[k] for k in other.key_rows.tolist()]
+    assert one.places.tolist() == other.places.tolist()
+    assert np.array_equal(one.features.matrix, other.features.matrix, equal_nan=True)
+    assert {row: (p.code, p.detail, p.field) for row, p in one.errors.items()} == {
+        row: (p.code, p.detail, p.field) for row, p in other.errors.items()
+    }
+    assert (one.max_level, one.explain) == (other.max_level, other.explain)
+
+
+def whole(monkeypatch, body):
+    with monkeypatch.context() as patch:
+        patch.setattr("gateway.data.bulk_rows.cut", lambda raw: None)
+        return read_json(body, limit=1_000_000)
+
+
+ROWS = [["2", "t", 3.5, 0], [5, "d", 1, 1], ["2", "t", "1.0", 0], ["5", None, 1.0, 1], "row", ["7", "\u20ac", 2.5, 1]]
+
+
+@pytest.mark.parametrize("indent", [0, orjson.OPT_INDENT_2])
+@pytest.mark.parametrize("last", ["columns", "data"])
+def test_a_large_bulk_is_read_in_portions_and_says_what_it_would_in_one(monkeypatch, last, indent):
+    body = large(ROWS, explain=True, max_fallback_level=1)
+    body[last] = body.pop(last)
+    raw = orjson.dumps(body, option=indent)
+    assert len(list(cut(raw).portions())) > 2
+    assert_same(read_json(raw, limit=1_000_000), whole(monkeypatch, raw))
+
+
+def test_a_large_bulk_of_objects_is_read_in_portions_too(monkeypatch):
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in large(ROWS[:4])["data"]]
+    raw = orjson.dumps({"rows": ["row", *rows, {"store": "1"}]})
+    assert len(list(cut(raw).portions())) > 2
+    assert_same(read_json(raw, limit=1_000_000), whole(monkeypatch, raw))
+
+
+@pytest.mark.parametrize("text", ["a],[b", "a]]b", '\\"],[', '"data":[', "]],"])
+def test_texts_that_look_like_the_cut_between_rows_change_nothing(monkeypatch, text):
+    raw = orjson.dumps(large([["2", text, 3.5, 0], ["5", "d", 1.0, 1]]))
+    assert_same(read_json(raw, limit=1_000_000), whole(monkeypatch, raw))
+
+
+def test_lists_within_rows_change_nothing(monkeypatch):
+    raw = orjson.dumps(large([["2", "t", [[1], [2]], 0], ["5", "d", 1.0, 1]]))
+    assert_same(read_json(raw, limit=1_000_000), whole(monkeypatch, raw))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        orjson.dumps(large(ROWS))[:-1] + b', "data": [["1", "t", 1.0, 0]]}',  # the last of two names counts
+        orjson.dumps(large(ROWS))[:-1] + b', "rows": []}',
+        orjson.dumps(large(ROWS))[:-1] + b', "d\\u0061ta": [["1", "t", 1.0, 0]]}',
+        orjson.dumps(large(ROWS))[:-1] + b', "more": [[1]]}',
+        orjson.dumps(large(ROWS))[:-2] + b"}",
+        orjson.dumps(large(ROWS))[:-1],
+        orjson.dumps(large([1])),
+        orjson.dumps(large(ROWS, columns=["price"])),
+        b"[" * PORTION_BYTES * 3,
+    ],
+)
+def test_a_large_bulk_is_refused_as_a_small_one_is(monkeypatch, raw):
+    outcomes = []
+    for read in (lambda: read_json(raw, limit=1_000_000), lambda: whole(monkeypatch, raw)):
+        try:
+            outcomes.append(codes(read()))
+        except Problem as problem:
+            outcomes.append((problem.code, problem.detail))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_large_bulk_of_too_many_rows_is_refused():
+    with pytest.raises(TooManyRowsError):
+        read_json(large(ROWS), limit=1_000)
+
+
+def test_whole_numbers_beyond_float64_stay_exact_when_portions_are_joined():
+    ids = view({"inputs": [{"name": "price", "dtype": "int64"}, {"name": "feat"}], "outputs": [{"name": "y"}]})
+    rows = large([["2", "t", 3, 0]])["data"]
+    rows[-1] = ["2", "t", 2**53 + 1, 0]
+    read = read_json({"columns": COLUMNS, "data": rows}, seen=ids, limit=1_000_000)
+    assert read.features.exact[0].tolist() == [3] * (len(rows) - 1) + [2**53 + 1]
