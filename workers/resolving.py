@@ -112,6 +112,8 @@ class HeldRelease:
         if pack >= 0:
             return self._pack_resolved(segment, row, level, pack)
         entry = segment.entry(row)
+        if any(position >= len(self.signature.inputs) for position, _ in entry.codes):
+            raise SegmentDamagedError(f"{entry.key!r} has codes for an input that its group does not have")
         return Resolved(
             use=ModelUse(entry.key, entry.version, self.release, level, entry.trained_through),
             identity=(self._signature_number, entry.digest, entry.classes),

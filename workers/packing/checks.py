@@ -1,8 +1,9 @@
 """Checks of a pack before its address is given to the kernel, which itself believes every word.
 
 A pack may come from a file that lost bits, or that somebody wrote to lead the kernel astray. `check` proves that no
-row can make the kernel read outside the pack, its row, its scores or its scratch, nor walk for ever: children follow
-their parents, so every walk ends; every offset, count and position is within what it indexes. `checksum` is XXH64
+row can make the kernel read outside the pack, its row, its scores or its scratch, leave a score unwritten, nor walk
+for long: children follow their parents, so every walk ends; the trees together are no larger than the pack, so a walk
+takes no more steps than it has words; every offset, count and position is within what it indexes. `checksum` is XXH64
 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md) with seed 0, of whole 64-byte lines.
 """
 
@@ -13,7 +14,17 @@ from numba import njit
 
 from workers.packing.addresses import word_at
 from workers.packing.kernel import compiled
-from workers.packing.layout import HEAD_WORDS, LABEL_OF_RAW, LINE_WORDS, MOST_RAW, NARROW_TREES, SIGMOID_SHARES
+from workers.packing.layout import (
+    HEAD_WORDS,
+    LABEL_OF_RAW,
+    LINE_WORDS,
+    MOST_NODES,
+    MOST_RAW,
+    MOST_WORDS,
+    NARROW_TREES,
+    PROBABILITIES,
+    SIGMOID_SHARES,
+)
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")
@@ -64,11 +75,18 @@ def _within(start: int, count: int, size: int) -> bool:
 
 
 @_inner
+def _tree_words(place: int, leaf: int) -> int:
+    """Words of one tree's nodes and leaves."""
+    count = place >> 32
+    return int(2 * count + (count + 1) * leaf)
+
+
+@_inner
 def _sound_tree(pack: int, place: int, leaf: int, size: int, sets: int, width: int) -> bool:
     """Whether one tree's nodes and leaves lie within the pack and lead only forward."""
     count = place >> 32
     first = place & 0xFFFFFFFF
-    if count < 0 or count > 0x7FFF or not _within(first, 2 * count + (count + 1) * leaf, size):
+    if count < 0 or count > MOST_NODES or not _within(first, _tree_words(place, leaf), size):
         return False
     for node in range(count):
         at = pack + 8 * (first + 2 * node)
@@ -101,16 +119,21 @@ def _sound_projection(pack: int, raw: int, at: int, outputs: int, size: int, col
         target = word_at(pack + 8 * (at + outputs + number))
         if target < 0 or target >= groups:
             return False
+    filled = 0
     for spec in range(outputs):
         what = word_at(pack + 8 * (at + spec))
         kind, wide, column = what >> 48, (what >> 24) & 0xFFFFFF, what & 0xFFFFFF
-        if kind < 1 or kind > LABEL_OF_RAW or column + wide > columns or wide < 1:
+        if kind < 1 or kind > LABEL_OF_RAW or column != filled or wide != (groups if kind == PROBABILITIES else 1):
             return False
-        if kind == 1 and wide != groups:
+        if (
+            kind == PROBABILITIES
+            and raw == 1
+            and word_at(pack + 8 * (at + outputs)) == word_at(pack + 8 * (at + outputs + 1))
+        ):
             return False
-        if kind == 1 and raw == 1 and word_at(pack + 8 * (at + outputs)) == word_at(pack + 8 * (at + outputs + 1)):
-            return False
-    return True
+        filled += wide
+    # A column that nothing fills would answer what lay in memory before.
+    return bool(filled == columns)
 
 
 @compiled("int64(int64, int64, int64, int64, int64)")
@@ -124,7 +147,7 @@ def check(pack: int, words: int, width: int, columns: int, groups: int) -> int:
         columns: score columns of the signature.
         groups: classes of the signature, 0 for none.
     """
-    if words < HEAD_WORDS or word_at(pack) != words or words % LINE_WORDS:
+    if words < HEAD_WORDS or words > MOST_WORDS or word_at(pack) != words or words % LINE_WORDS:
         return 1
     family, parts = word_at(pack + 8), word_at(pack + 16)
     raw, leaf = word_at(pack + 24), word_at(pack + 32)
@@ -146,8 +169,11 @@ def check(pack: int, words: int, width: int, columns: int, groups: int) -> int:
     parts_at, sets_at = word_at(pack + 96), word_at(pack + 104)
     if not _within(parts_at, parts, words) or not _within(sets_at, 0, words):
         return 7
+    room = words
     for part in range(parts_at, parts_at + parts):
-        if not _sound_tree(pack, word_at(pack + 8 * part), leaf, words, words - sets_at, width):
+        # Trees that lie on one another would make a small file long to check and to walk.
+        room -= _tree_words(word_at(pack + 8 * part), leaf)
+        if room < 0 or not _sound_tree(pack, word_at(pack + 8 * part), leaf, words, words - sets_at, width):
             return 8
     if outputs and not _sound_projection(pack, raw, word_at(pack + 112), outputs, words, columns, groups):
         return 9

@@ -155,9 +155,9 @@ class Segment:
                 digest=self._digest[row].tobytes().hex(),
                 size=self._size[row],
                 heap=self._heap[row],
-                classes=tuple(classes),
-                trained_through=trained_through,
-                trained_at=trained_at,
+                classes=tuple(map(_label, _listed(classes))),
+                trained_through=_text(trained_through),
+                trained_at=_text(trained_at),
                 slot=int(self.slots[row]),
                 place=None if place is None else _place(*place),
                 verdict=VERDICTS[self._verdict[row]],
@@ -216,11 +216,41 @@ class Segment:
 
 
 def _place(bundle: object, offset: object, length: object) -> BundleSlice:
-    return BundleSlice(str(bundle), int(str(offset)), int(str(length)))
+    return BundleSlice(str(bundle), _number(offset), _number(length))
 
 
-def _codes(codes: Any = ()) -> tuple[tuple[int, tuple[tuple[Label, int], ...]], ...]:
-    return tuple((int(position), tuple((value, int(code)) for value, code in known)) for position, known in codes)
+# What stands in an answer, or is looked up in a dict, must have the type it was written with.
+def _text(value: object) -> str | None:
+    if value is not None and type(value) is not str:
+        raise TypeError(f"no text: {value!r}")
+    return value
+
+
+def _label(value: Any) -> Any:
+    if type(value) not in (str, int, float, bool):
+        raise TypeError(f"no label: {value!r}")
+    return value
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"no position: {value!r}")
+    return value
+
+
+def _listed(value: object) -> list[Any]:
+    if type(value) is not list:
+        raise TypeError(f"no list: {value!r}")
+    return value
+
+
+def _codes(codes: object = None) -> tuple[tuple[int, tuple[tuple[Label, int], ...]], ...]:
+    if codes is None:
+        return ()
+    return tuple(
+        (_number(position), tuple((_label(value), _number(code)) for value, code in _listed(known)))
+        for position, known in _listed(codes)
+    )
 
 
 def _without_packs(models: int) -> dict[str, Numbers]:
