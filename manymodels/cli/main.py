@@ -1,7 +1,7 @@
 """The command line `manymodels`.
 
 It starts fast because every command imports what it needs when it runs: listing groups loads no modelling library,
-and only `serve`, `gc`, `demo` and `--home` load the server.
+and only `serve`, `gc`, `demo`, `segment` and `--home` load the server.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from manymodels.cli import demo, groups, models, predictions, releases, server, sweeping
+from manymodels.cli import demo, groups, models, predictions, releases, segments, server, sweeping
 from manymodels.cli.arguments import GLOBAL
 from manymodels.cli.entry import Commands
 from manymodels.cli.session import Session
@@ -45,6 +45,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "gc": sweeping.gc,
 }
 app.add_typer(groups.app, name="group")
+app.add_typer(segments.app, name="segment")
 for _name, _command in _COMMANDS.items():
     app.command(_name, epilog=GLOBAL)(_command)
 

@@ -101,6 +101,18 @@ class Segment:
         return {verdict: count for verdict, count in zip(VERDICTS, counts, strict=True) if count}
 
     @property
+    def kinds(self) -> Mapping[tuple[str, RuntimeName], int]:
+        """How many models there are of each verdict and runtime that occur."""
+        codes = np.asarray(self._verdict).astype(np.intp) * len(RUNTIMES) + np.asarray(self._runtime)
+        found = zip(*(each.tolist() for each in np.unique(codes, return_counts=True)), strict=True)
+        return {(VERDICTS[code // len(RUNTIMES)], RUNTIMES[code % len(RUNTIMES)]): count for code, count in found}
+
+    @property
+    def reaches_large(self) -> bool:
+        """Whether large models can be read."""
+        return self._store is not None
+
+    @property
     def runtimes(self) -> frozenset[RuntimeName]:
         """The runtimes that the models which are not packed need."""
         codes = np.unique(np.asarray(self._runtime)[self.native_rows]).tolist()
