@@ -18,13 +18,14 @@ from workers.packing.layout import (
     HEAD_WORDS,
     LABEL_OF_RAW,
     LINE_WORDS,
+    LINEAR,
     MOST_NODES,
     MOST_RAW,
     MOST_WORDS,
-    NARROW_TREES,
     PROBABILITIES,
     SIGMOID_SHARES,
 )
+from workers.packing.linear import AT_MOST, NUMBER, REFUSED
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")
@@ -110,6 +111,46 @@ def _sound_tree(pack: int, place: int, leaf: int, size: int, sets: int, width: i
 
 
 @_inner
+def _sound_terms(pack: int, first: int, parts: int, raw: int, size: int, width: int) -> bool:
+    """Whether the terms of a linear pack, one behind the other, lie within the pack and read only their row."""
+    at = first
+    for _ in range(parts):
+        if not _within(at, 2, size):
+            return False
+        head, kind = word_at(pack + 8 * at), word_at(pack + 8 * at + 8)
+        operations, entries = (head >> 16) & 0xFFFF, head >> 32
+        if head & 0xFFFF >= width or head & 0x8000 or entries < 0 or kind < NUMBER or kind > REFUSED:
+            return False
+        if kind == NUMBER and entries:
+            return False
+        words = 2 * operations + (raw if kind == NUMBER else entries * (1 + raw))
+        if not _within(at + 2, words, size):
+            return False
+        for operation in range(at + 2, at + 2 + 2 * operations, 2):
+            if word_at(pack + 8 * operation) < 0 or word_at(pack + 8 * operation) > AT_MOST:
+                return False
+        at += 2 + words
+    return True
+
+
+@_inner
+def _sound_parts(pack: int, raw: int, leaf: int, size: int, width: int) -> bool:
+    """Whether all trees or terms are sound."""
+    parts, parts_at, sets_at = word_at(pack + 16), word_at(pack + 96), word_at(pack + 104)
+    if word_at(pack + 8) == LINEAR:
+        return bool(_sound_terms(pack, parts_at, parts, raw, size, width))
+    if not _within(parts_at, parts, size) or not _within(sets_at, 0, size):
+        return False
+    room = size
+    for part in range(parts_at, parts_at + parts):
+        # Trees that lie on one another would make a small file long to check and to walk.
+        room -= _tree_words(word_at(pack + 8 * part), leaf)
+        if room < 0 or not _sound_tree(pack, word_at(pack + 8 * part), leaf, size, size - sets_at, width):
+            return False
+    return True
+
+
+@_inner
 def _sound_projection(pack: int, raw: int, at: int, outputs: int, size: int, columns: int, groups: int) -> bool:
     """Whether a projection fills the signature's columns and names its classes."""
     classes = raw if raw > 1 else 2
@@ -149,10 +190,10 @@ def check(pack: int, words: int, width: int, columns: int, groups: int) -> int:
     """
     if words < HEAD_WORDS or words > MOST_WORDS or word_at(pack) != words or words % LINE_WORDS:
         return 1
-    family, parts = word_at(pack + 8), word_at(pack + 16)
+    family = word_at(pack + 8)
     raw, leaf = word_at(pack + 24), word_at(pack + 32)
     outputs = word_at(pack + 120)
-    if family < 0 or family > NARROW_TREES:
+    if family < 0 or family > LINEAR:
         return 2
     if raw < 1 or raw > MOST_RAW or leaf not in (1, raw) or (outputs == 0 and raw != columns):
         return 3
@@ -166,15 +207,8 @@ def check(pack: int, words: int, width: int, columns: int, groups: int) -> int:
             return 5
     if word_at(pack + 88) and not _within(word_at(pack + 88), raw, words):
         return 6
-    parts_at, sets_at = word_at(pack + 96), word_at(pack + 104)
-    if not _within(parts_at, parts, words) or not _within(sets_at, 0, words):
+    if not _sound_parts(pack, raw, leaf, words, width):
         return 7
-    room = words
-    for part in range(parts_at, parts_at + parts):
-        # Trees that lie on one another would make a small file long to check and to walk.
-        room -= _tree_words(word_at(pack + 8 * part), leaf)
-        if room < 0 or not _sound_tree(pack, word_at(pack + 8 * part), leaf, words, words - sets_at, width):
-            return 8
     if outputs and not _sound_projection(pack, raw, word_at(pack + 112), outputs, words, columns, groups):
-        return 9
+        return 8
     return SOUND

@@ -19,40 +19,36 @@ from numpy.typing import NDArray
 
 from workers.features import Matrix
 from workers.packing.addresses import fetch_ahead, number_at, put_at, word_at
+from workers.packing.answers import first_largest, project, transform
 from workers.packing.layout import (
     CATEGORIES_OR_MISSING,
-    EXP,
     GOOD,
     INFINITE,
-    LABEL_ABOVE_ZERO,
-    LABEL_FROM_ZERO,
-    LABEL_OF_RAW,
-    LOG1P_EXP,
+    LINEAR,
     MISSING,
     MOST_RAW,
     NARROW_TREES,
     NO_INFINITE,
     NO_MISSING,
     NO_WIDE,
-    PROBABILITIES,
-    SIGMOID,
-    SIGMOID_SHARES,
-    SOFTMAX,
-    SQUARE,
     TREES,
-    UNDECIDED,
     ZERO,
     Words,
 )
+from workers.packing.terms import sum_terms
 
 log = logging.getLogger("manymodels.workers")
+
+# Numba's cache is keyed by this file alone: this number is raised with every change to the modules it imports
+# compiled functions and constants from: `workers.packing.addresses`, `answers`, `terms`, `layout` and `linear`.
+EDITION: Final = 2
 
 _NAN, _AS_ZERO = 2, 1  # LightGBM's missing types
 # Measured: fetching three trees ahead halves the time over packs that are in no cache.
 AHEAD_TREES: Final = 3
 AHEAD_LINES: Final = 6
 _INTEGERS: Final = 2147483648.0
-_FLOAT32_MAX: Final = 3.4028234663852886e38
+_TOO_WIDE: Final = 3.4028235677973366e38  # from here on a float64 rounds to an infinite float32
 
 
 def compiled(signature: str) -> Callable[[Any], Any]:
@@ -91,7 +87,7 @@ def _goes_left(node: int, flags: int, sets: int, value: float) -> bool:
         # The set, and behind it one of equal size of all categories that were seen; what was not seen is missing.
         place = word_at(node)
         known = place + ((place & 0xFFFFFFFF) << 32)
-        if not _in_set(sets, known, value):
+        if value != math.floor(value) or not _in_set(sets, known, value):
             return bool(flags & 2)
         return bool(_in_set(sets, place, value))
     if abs(value) <= ZERO:
@@ -203,102 +199,8 @@ def _refused(pack: int, row: int) -> int:
         if math.isnan(value):
             if refuses & NO_MISSING:
                 return MISSING
-        elif (refuses & NO_INFINITE and math.isinf(value)) or (refuses & NO_WIDE and abs(value) > _FLOAT32_MAX):
+        elif (refuses & NO_INFINITE and math.isinf(value)) or (refuses & NO_WIDE and abs(value) >= _TOO_WIDE):
             return INFINITE
-    return GOOD
-
-
-@_inner
-def _transform(pack: int, raw: int, sums: int) -> None:
-    """Raw sums to answers."""
-    kind = word_at(pack + 40)
-    end = sums + 8 * raw
-    if kind == SOFTMAX:
-        largest = number_at(sums)
-        for at in range(sums, end, 8):
-            largest = max(largest, number_at(at))
-        total = 0.0
-        for at in range(sums, end, 8):
-            power = math.exp(number_at(at) - largest)
-            put_at(at, power)
-            total += power
-        for at in range(sums, end, 8):
-            put_at(at, number_at(at) / total)
-        return
-    scale = number_at(pack + 48)
-    for at in range(sums, end, 8):
-        value = number_at(at)
-        if kind in (SIGMOID, SIGMOID_SHARES):
-            put_at(at, 1.0 / (1.0 + math.exp(-scale * value)))
-        elif kind == EXP:
-            put_at(at, math.exp(value))
-        elif kind == SQUARE:
-            sign = 1.0 if value > 0.0 else (-1.0 if value < 0.0 else 0.0)
-            put_at(at, sign * value * value)
-        elif kind == LOG1P_EXP:
-            put_at(at, math.log1p(math.exp(value)))
-    if kind == SIGMOID_SHARES:
-        total = 0.0
-        for at in range(sums, end, 8):
-            total += number_at(at)
-        for at in range(sums, end, 8):
-            put_at(at, number_at(at) / total)
-
-
-@_inner
-def _largest(numbers: int, count: int) -> int:
-    """Position of the largest of some numbers, the first of equals; -1 if one is no finite number."""
-    best = 0
-    for number in range(count):
-        value = number_at(numbers + 8 * number)
-        if not math.isfinite(value):
-            return -1
-        if value > number_at(numbers + 8 * best):
-            best = number
-    return best
-
-
-@_inner
-def _decided(kind: int, first: float, label_of_raw: int, sums: int, raw: int) -> int:
-    """Position of the class that an answer names, -1 if none can be named."""
-    if kind == LABEL_ABOVE_ZERO:
-        return int(first > 0.0)
-    if kind == LABEL_FROM_ZERO:
-        return int(first >= 0.0)
-    if kind == LABEL_OF_RAW:
-        return label_of_raw
-    if raw > 1:
-        return int(_largest(sums, raw))
-    share = number_at(sums)
-    if not math.isfinite(share):
-        return -1
-    return int(share > 1.0 - share)
-
-
-@_inner
-def _project(pack: int, raw: int, sums: int, first: float, label_of_raw: int, out: int) -> int:
-    """Answers over a model's classes to the signature's columns. `first` is the first raw number."""
-    outputs = word_at(pack + 120)
-    at = pack + 8 * word_at(pack + 112)
-    targets = at + 8 * outputs
-    for spec in range(outputs):
-        what = word_at(at + 8 * spec)
-        kind = what >> 48
-        column = out + 8 * (what & 0xFFFFFF)
-        if kind != PROBABILITIES:
-            chosen = _decided(kind, first, label_of_raw, sums, raw)
-            if chosen < 0:
-                return UNDECIDED
-            put_at(column, float(word_at(targets + 8 * chosen)))
-            continue
-        for number in range((what >> 24) & 0xFFFFFF):
-            put_at(column + 8 * number, 0.0)
-        if raw == 1:
-            put_at(column + 8 * word_at(targets), 1.0 - number_at(sums))
-            put_at(column + 8 * word_at(targets + 8), number_at(sums))
-        else:
-            for number in range(raw):
-                put_at(column + 8 * word_at(targets + 8 * number), number_at(sums + 8 * number))
     return GOOD
 
 
@@ -313,8 +215,13 @@ def _score(pack: int, row: int, out: int, scratch: int) -> int:
     starts = word_at(pack + 88)
     for number in range(raw):
         put_at(sums + 8 * number, number_at(pack + 8 * (starts + number)) if starts else 0.0)
-    if raw == 1 and word_at(pack + 8) == TREES:
+    family = word_at(pack + 8)
+    if raw == 1 and family == TREES:
         put_at(sums, _sum_one(pack, row, number_at(sums)))
+    elif family == LINEAR:
+        state = sum_terms(pack, row, sums)
+        if state != GOOD:
+            return int(state)
     else:
         _sum_trees(pack, row, sums)
     divisor = word_at(pack + 56)
@@ -322,11 +229,11 @@ def _score(pack: int, row: int, out: int, scratch: int) -> int:
         for at in range(sums, sums + 8 * raw, 8):
             put_at(at, number_at(at) / divisor)
     first = number_at(sums)
-    label_of_raw = _largest(sums, raw) if outputs else 0
+    label_of_raw = first_largest(sums, raw) if outputs else 0
     if word_at(pack + 40):
-        _transform(pack, raw, sums)
+        transform(pack, raw, sums)
     if outputs:
-        return int(_project(pack, raw, sums, first, label_of_raw, out))
+        return int(project(pack, raw, sums, first, label_of_raw, out))
     return GOOD
 
 

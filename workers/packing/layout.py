@@ -55,9 +55,12 @@ NO_MISSING, NO_INFINITE, NO_WIDE = 1, 2, 4
 GOOD, MISSING, INFINITE, UNDECIDED, UNKNOWN = range(5)
 
 # Flags of a node. A special one has LightGBM's `decision_type` below (1 categorical, 2 default left, 4 and 8 missing).
+# One with CATEGORIES_OR_MISSING has instead the set of the categories that go left, and behind it one of equal size of
+# all that were seen; a value that is none of these goes where missing ones go, left with bit 2.
 MISSING_LEFT, CATEGORIES_OR_MISSING, SPECIAL = 1, 16, 1 << 15
 
-# Kinds of projection. A label is the position of the likeliest class, or decided by the one raw number's sign.
+# Kinds of projection. A label is the position of the likeliest class, or decided by the one raw number's sign, or the
+# position of the largest raw number as numpy's argmax finds it.
 PROBABILITIES, LABEL, LABEL_ABOVE_ZERO, LABEL_FROM_ZERO, LABEL_OF_RAW = range(1, 6)
 
 Codes = Sequence[tuple[int, Mapping[Any, int]]]
