@@ -18,5 +18,6 @@ MEANINGS: Final[Mapping[str, str]] = {
     "shape": "it has more of something than a pack can number",
     "differs": "its pack answered otherwise than its native library",
     LARGE: "it is large and lies alone",
+    "precision": "it computes in float32, a pack in float64",
 }
 VERDICTS: Final = tuple(MEANINGS)

@@ -16,7 +16,9 @@ from threadpoolctl import threadpool_limits
 from registry.signature import InputSpec, Signature
 from workers.errors import ArtifactInvalidError, PredictionFailedError, SignatureMismatchError
 from workers.features import Features, Matrix
-from workers.packing.layout import NotPackableError, Pack, Probe
+from workers.packing.layout import Pack, Probe
+from workers.packing.sklearn_fitted import Fitted
+from workers.packing.sklearn_models import pack_sklearn
 from workers.runtimes.binding import bind_count, bind_inputs
 from workers.runtimes.projection import Projection
 from workers.runtimes.runtime import Binding, LoadedModel
@@ -48,9 +50,10 @@ class SklearnRuntime:
         except AttributeError as error:
             raise ArtifactInvalidError(f"the estimator is not fitted: {error}"[:500]) from error
 
-    def pack(self, _data: bytes, _model: LoadedModel, _signature: Signature) -> tuple[Pack, Probe]:
+    def pack(self, _data: bytes, model: LoadedModel, signature: Signature) -> tuple[Pack, Probe]:
         """See `Runtime.pack`."""
-        raise NotPackableError("estimator", "scikit-learn models are not packed yet")
+        assert isinstance(model, SklearnModel)
+        return pack_sklearn(model.fitted, signature, model.projection)
 
 
 class SklearnModel:
@@ -68,15 +71,22 @@ class SklearnModel:
         self._specs = [signature.inputs[position] for position in self.inputs]
         self._taken = np.array(self.inputs, dtype=np.intp)
         self._classes: NDArray[Any] | None = _classes(estimator)
-        self._projection = _projection(estimator, self._classes, binding)
+        self.projection = _projection(estimator, self._classes, binding)
         self._framed = names is not None and not _strip_names(estimator, self._specs)
         if any(spec.dtype == "string" for spec in self._specs) and not self._framed:
             raise SignatureMismatchError("a model fitted without feature names cannot read text inputs", field="inputs")
         self._dtype = np.float32 if all(spec.dtype == "float32" for spec in self._specs) else np.float64
 
+    @property
+    def fitted(self) -> Fitted:
+        """The estimator and how it is fed."""
+        return Fitted(
+            self._estimator, self.inputs, self._specs, framed=self._framed, shares=self.projection.wants_probabilities
+        )
+
     def predict(self, features: Features) -> Matrix:
         """See `LoadedModel.predict`."""
-        scores: Matrix = np.empty((len(features), self._projection.width))
+        scores: Matrix = np.empty((len(features), self.projection.width))
         if not len(features):
             return scores
         _limit_threads()
@@ -94,21 +104,21 @@ class SklearnModel:
         score_gathered(self, sheet, rows)
 
     def _score(self, rows: Any, scores: Matrix) -> None:
-        if self._classes is None or not len(self._projection.targets):
+        if self._classes is None or not len(self.projection.targets):
             values = np.asarray(self._estimator.predict(rows), dtype=np.float64).reshape(len(scores), -1)
-            if values.shape[1] != self._projection.width:
+            if values.shape[1] != self.projection.width:
                 raise PredictionFailedError(
-                    f"the model answers {values.shape[1]} numbers a row, the signature has {self._projection.width}"
+                    f"the model answers {values.shape[1]} numbers a row, the signature has {self.projection.width}"
                 )
-            self._projection.fill(scores, values=values)
+            self.projection.fill(scores, values=values)
             return
         labels = probabilities = None
-        if self._projection.wants_labels:
+        if self.projection.wants_labels:
             # Estimators keep their classes sorted; their own decision may differ from the largest probability.
             labels = np.searchsorted(self._classes, self._estimator.predict(rows))
-        if self._projection.wants_probabilities:
+        if self.projection.wants_probabilities:
             probabilities = self._estimator.predict_proba(rows)
-        self._projection.fill(scores, labels=labels, probabilities=probabilities)
+        self.projection.fill(scores, labels=labels, probabilities=probabilities)
 
     def _matrix(self, features: Features) -> Any:
         return features.matrix.take(self._taken, axis=1).astype(self._dtype, copy=False)
@@ -202,7 +212,13 @@ def _reads_one_matrix(estimator: Any) -> bool:
     if module.startswith("sklearn.ensemble._hist_gradient_boosting"):
         return getattr(estimator, "is_categorical_", None) is None
     return module.startswith(
-        ("sklearn.linear_model.", "sklearn.tree.", "sklearn.ensemble._forest", "sklearn.preprocessing._data")
+        (
+            "sklearn.linear_model.",
+            "sklearn.tree.",
+            "sklearn.ensemble._forest",
+            "sklearn.ensemble._gb",
+            "sklearn.preprocessing._data",
+        )
     )
 
 

@@ -14,7 +14,8 @@ from workers.packing.checks import SOUND, check
 from workers.packing.kernel import score, score_rows, scratch
 from workers.packing.layout import ZERO, NotPackableError, Pack, assembled, head_of
 from workers.packing.lightgbm import read_lightgbm
-from workers.packing.proof import proof_rows, prove_pack
+from workers.packing.proof import prove_pack
+from workers.packing.proof_rows import proof_rows
 
 WIDTH = 4
 SIGNATURE = Signature.from_json(
@@ -109,7 +110,7 @@ def test_every_objective_and_missing_type_answers_to_the_last_bit(kind, categori
     rows[random.random(rows.shape) < 0.2] = np.nan
     edges = np.array([[edge] * WIDTH for edge in EDGES])
     pack, probe = assert_equal(booster, np.concatenate((rows, edges)))
-    [features] = proof_rows(pack, probe, SIGNATURE)
+    features = proof_rows(pack, probe, SIGNATURE)
     assert_equal(booster, features.matrix)
 
 
