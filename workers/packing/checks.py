@@ -113,6 +113,8 @@ def _sound_tree(pack: int, place: int, leaf: int, size: int, sets: int, width: i
 @_inner
 def _sound_terms(pack: int, first: int, parts: int, raw: int, size: int, width: int) -> bool:
     """Whether the terms of a linear pack, one behind the other, lie within the pack and read only their row."""
+    if parts < 0:
+        return False
     at = first
     for _ in range(parts):
         if not _within(at, 2, size):

@@ -111,12 +111,6 @@ def transformed(step: Any, columns: Columns) -> Columns:
     return _STEPS[name](step, columns)
 
 
-def in_float32(columns: Sequence[Column]) -> bool:
-    """Whether numpy would hold these columns in one float32 array."""
-    dtypes = {column.dtype if isinstance(column, Number) else "float64" for column in columns}
-    return "float32" in dtypes and dtypes <= {"float32", "bool"}
-
-
 def _pipeline(step: Any, columns: Columns) -> Columns:
     for _, part in step.steps:
         columns = transformed(part, columns)
@@ -197,7 +191,7 @@ def _imputer(step: Any, columns: Columns) -> Columns:
     _refuse_float32(columns)
     fills = step.statistics_.tolist()
     texts = [isinstance(column, Text) for column in columns.kept]
-    if any(texts) != all(texts) or (not any(texts) and step.statistics_.dtype.kind == "O"):
+    if any(texts) != all(texts) or (not any(texts) and step._fit_dtype.kind == "O"):  # noqa: SLF001 - its own question
         raise NotPackableError("shape", "its imputer holds numbers as objects")
     kept: list[Column] = []
     seen = list(columns.seen)
@@ -208,7 +202,7 @@ def _imputer(step: Any, columns: Columns) -> Columns:
                 raise NotPackableError("shape", "its imputer drops a text")
             seen.append(checked)
         else:
-            kept.append(_filled(checked, fill))
+            kept.append(_filled(checked, np.array(fill, dtype=step._fill_dtype).item()))  # noqa: SLF001 - its own cast
     if step.add_indicator:
         kept += [_missing(_checked(columns.kept[index])) for index in step.indicator_.features_.tolist()]
     return Columns(tuple(kept), tuple(seen))
@@ -271,7 +265,9 @@ def _encoded(column: Column, categories: Sequence[Any], *, refuses: bool) -> Enc
 
 
 def _refuse_float32(columns: Columns) -> None:
-    if in_float32(columns.kept):
+    """Refuse columns that numpy holds in one float32 array."""
+    dtypes = {column.dtype if isinstance(column, Number) else "float64" for column in columns.kept}
+    if "float32" in dtypes and dtypes <= {"float32", "bool"}:
         raise NotPackableError("precision", "it computes in float32")
 
 

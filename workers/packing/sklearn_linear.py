@@ -43,7 +43,6 @@ from workers.packing.sklearn_columns import (
     Number,
     Text,
     columns_of,
-    in_float32,
     transformed,
 )
 from workers.packing.sklearn_fitted import Fitted, Reading
@@ -158,8 +157,6 @@ def _weights(estimator: Any, columns: Columns) -> tuple[NDArray[np.float64], NDA
         raise NotPackableError("shape", "it has not a finite coefficient for each of its columns")
     if hasattr(estimator, "classes_") and weights.shape[1] == 1 != len(estimator.classes_) - 1:
         raise NotPackableError("shape", "it has one decision for more or less than two classes")
-    if type(estimator).__name__ in _GENERALIZED and in_float32(columns.kept):
-        raise NotPackableError("precision", "it computes in float32")
     return weights, starts
 
 

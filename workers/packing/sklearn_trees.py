@@ -154,6 +154,8 @@ def _averaged(fitted: Fitted, estimators: Sequence[Any], divisor: int) -> Readin
 
 
 def _parts(fitted: Fitted, trees: Sequence[Tree], raw: int, *, leaf: int, refuses: int) -> Parts:
+    if fitted.framed and any(spec.dtype == "int64" for spec in fitted.specs):
+        raise NotPackableError("precision", "it rounds integers to float32 that a pack has as float64")
     places, blocks = laid_out(trees)
     sets: Words = np.empty(0, dtype=np.int64)
     return Parts(
