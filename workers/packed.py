@@ -24,7 +24,7 @@ from workers.resolving import Resolved
 from workers.runtimes.categories import encode
 from workers.runtimes.sheet import Sheet
 from workers.scoring import rows_by_key
-from workers.segments.packs import resident
+from workers.segments.packs import PackFile, resident
 
 RANGE_ROWS: Final = 2048  # rows worth a thread's while
 
@@ -156,19 +156,29 @@ def _by_key(key_rows: NDArray[np.int32], keys: int) -> NDArray[np.int64]:
     return order
 
 
-def _check(resolved: Resolved, base: int) -> None:
-    """Check a pack at its mapped address: its checksum, and that the kernel is safe with it.
+def check_pack(packs: PackFile, row: int, base: int, shape: tuple[int, int, int], key: str) -> None:
+    """Check a row's pack where it is mapped: its checksum, and that the kernel is safe with it.
+
+    Args:
+        packs: the packs of a segment.
+        row: of the segment.
+        base: where they are mapped.
+        shape: of the signature: inputs, score columns, classes.
+        key: the model's, for messages.
 
     Raises:
         SegmentDamagedError: if it is not what was written.
     """
-    packs, row = resolved.packs, resolved.row
-    address, words = base + resolved.pack, packs.length(row) // 8
+    address, words = base + packs.offset(row), packs.length(row) // 8
     if checksum(address, words) != packs.checksum(row):
-        raise SegmentDamagedError(f"the pack of {resolved.use.key!r} does not have its checksum")
-    if check(address, words, *resolved.signature.shape) != SOUND:
-        raise SegmentDamagedError(f"the pack of {resolved.use.key!r} is not sound")
+        raise SegmentDamagedError(f"the pack of {key!r} does not have its checksum")
+    if check(address, words, *shape) != SOUND:
+        raise SegmentDamagedError(f"the pack of {key!r} is not sound")
     packs.checked[row] = 1
+
+
+def _check(resolved: Resolved, base: int) -> None:
+    check_pack(resolved.packs, resolved.row, base, resolved.signature.shape, resolved.use.key)
 
 
 def _run(packs: Addresses, sources: Addresses, outs: Addresses, states: NDArray[np.int8]) -> int:

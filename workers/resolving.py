@@ -16,6 +16,7 @@ from workers.client import ModelUse
 from workers.errors import SegmentDamagedError
 from workers.packing.layout import Codes
 from workers.runtimes.desk import Desks
+from workers.segments.layout import StoredCodes
 from workers.segments.packs import PackFile
 from workers.segments.reader import Segment
 
@@ -112,8 +113,6 @@ class HeldRelease:
         if pack >= 0:
             return self._pack_resolved(segment, row, level, pack)
         entry = segment.entry(row)
-        if any(position >= len(self.signature.inputs) for position, _ in entry.codes):
-            raise SegmentDamagedError(f"{entry.key!r} has codes for an input that its group does not have")
         return Resolved(
             use=ModelUse(entry.key, entry.version, self.release, level, entry.trained_through),
             identity=(self._signature_number, entry.digest, entry.classes),
@@ -131,6 +130,7 @@ class HeldRelease:
     def _pack_resolved(self, segment: Segment, row: int, level: int, pack: int) -> Resolved:
         """As `entry_resolved`, without what only a load needs: a cold key costs little more than its look-up."""
         key, version, trained_through, codes = segment.facts(row)
+        self._check_codes(key, codes)
         return Resolved(
             use=ModelUse(key, version, self.release, level, trained_through),
             identity=_NO_IDENTITY,
@@ -140,10 +140,14 @@ class HeldRelease:
             heap=0,
             signature=self.signature,
             pack=pack,
-            codes=[(position, dict(known)) for position, known in codes] if codes else (),
+            codes=[(position, dict(known)) for position, known in codes],
             packs=segment.packs,
             desks=self._desks,
         )
+
+    def _check_codes(self, key: str, codes: StoredCodes) -> None:
+        if codes and any(position >= len(self.signature.inputs) for position, _ in codes):
+            raise SegmentDamagedError(f"{key!r} has codes for an input that its group does not have")
 
     def _remember(self, values: tuple[str, ...]) -> Resolved | None:
         found = self._search(values, 0, frozenset())

@@ -27,6 +27,9 @@ from workers.packing.layout import (
 )
 from workers.packing.linear import AT_MOST, NUMBER, REFUSED
 
+# As in `workers.packing.kernel`.
+COMPILED_IN: Final = ("addresses", "layout", "linear"), "a83e182e414e"
+
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")
 

@@ -1,7 +1,6 @@
 """The part of the kernel that sums the terms of linear packs (`workers.packing.linear`).
 
-Compiled into the entry points of `workers.packing.kernel`. Numba's cache looks only at that file: whoever changes this
-one raises `EDITION` there, or a machine keeps running what it compiled before.
+Compiled into the entry points of `workers.packing.kernel`, which names the state of this file (`COMPILED_IN`).
 """
 
 import math

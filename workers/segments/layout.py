@@ -39,6 +39,9 @@ PAGE: Final = 4096
 LARGE_MODEL_BYTES: Final = 8 << 20  # an artifact over this lies alone: no hotfix of a neighbour copies it
 
 _NO_CHECKSUM: Final = "0" * 32
+StoredCodes = tuple[tuple[int, tuple[tuple[Label | None, int], ...]], ...]
+"""Of each input that goes by categories its position and the codes of its values."""
+
 _Array = tuple[str, str]  # safetensors dtype, numpy dtype
 _INDEX: Final[dict[str, _Array]] = {
     "identity_high": ("U64", "<u8"),  # first 64 bits of the key's identity, big-endian, ascending
@@ -92,7 +95,7 @@ class StoredEntry:
     slot: int = 0
     place: BundleSlice | None = None
     verdict: str = UNKNOWN
-    codes: tuple[tuple[int, tuple[tuple[Label, int], ...]], ...] = ()
+    codes: StoredCodes = ()
 
 
 @dataclass(frozen=True)

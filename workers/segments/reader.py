@@ -9,7 +9,7 @@ import mmap
 import os
 import weakref
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
@@ -25,11 +25,18 @@ from registry.artifacts.store import ArtifactStore
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.keys import SLOTS, key_id
 from registry.records import BundleSlice, RuntimeName
-from registry.signature import Label
 from workers.errors import SegmentDamagedError
 from workers.packing.layout import LINE_WORDS
 from workers.packing.verdicts import PACKED, UNKNOWN, VERDICTS
-from workers.segments.layout import LARGEST_MODEL, MAX_HEADER, RUNTIMES, SegmentHeader, StoredEntry, read_header
+from workers.segments.layout import (
+    LARGEST_MODEL,
+    MAX_HEADER,
+    RUNTIMES,
+    SegmentHeader,
+    StoredCodes,
+    StoredEntry,
+    read_header,
+)
 from workers.segments.packs import PackFile
 
 Numbers = NDArray[Any]
@@ -138,7 +145,7 @@ class Segment:
         """The identity of a row's key, 16 bytes."""
         return _PAIR.pack(self._high[row], self._low[row])
 
-    def facts(self, row: int) -> tuple[str, int, str | None, Sequence[Any]]:
+    def facts(self, row: int) -> tuple[str, int, str | None, StoredCodes]:
         """Of a row's model its key, version, trained_through and codes: what an answer from its pack needs.
 
         Raises:
@@ -148,12 +155,13 @@ class Segment:
             key, trained_through, _, _, _, codes = orjson.loads(
                 self._meta[self._meta_bounds[row] : self._meta_bounds[row + 1]]
             )
+            facts = key, self._version[row], _text(trained_through), _codes(codes)
             honest = key_id(key) == self.identity(row)
         except (TypeError, ValueError, AttributeError) as error:
             raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} cannot be read") from error
         if not honest:
             raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} names another key: {key!r}")
-        return key, self._version[row], trained_through, codes
+        return facts
 
     def entry(self, row: int) -> StoredEntry:
         """What is known of a row's model. Raises SegmentDamagedError."""
@@ -256,11 +264,14 @@ def _listed(value: object) -> list[Any]:
     return value
 
 
-def _codes(codes: object = None) -> tuple[tuple[int, tuple[tuple[Label, int], ...]], ...]:
-    if codes is None:
+def _codes(codes: object = None) -> StoredCodes:
+    if codes is None:  # format 1 has none
         return ()
     return tuple(
-        (_number(position), tuple((_label(value), _number(code)) for value, code in _listed(known)))
+        (
+            _number(position),
+            tuple((None if value is None else _label(value), _number(code)) for value, code in _listed(known)),
+        )
         for position, known in _listed(codes)
     )
 

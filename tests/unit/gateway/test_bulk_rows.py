@@ -212,8 +212,8 @@ def test_truncated_and_flipped_arrow_never_crashes():
         writer.write_table(table)
     raw = bytearray(sink.getvalue().to_pybytes())
     reader = RowReader(seen.signature)
-    for cut in range(0, len(raw), 37):
-        for damaged in (bytes(raw[:cut]), bytes(raw[:cut] + bytes([raw[cut] ^ 0x55]) + raw[cut + 1 :])):
+    for end in range(0, len(raw), 37):
+        for damaged in (bytes(raw[:end]), bytes(raw[:end] + bytes([raw[end] ^ 0x55]) + raw[end + 1 :])):
             with suppress(Problem):
                 read_arrow_bulk(seen, reader, damaged, max_level=0, explain=False, limit=1000)
 

@@ -11,6 +11,7 @@ import pytest
 from tests.support.packs import choices
 from tests.support.rewrites import Parts
 from workers.errors import SegmentDamagedError
+from workers.packed import check_pack
 from workers.segments.packs import resident
 from workers.segments.reader import Segment
 
@@ -54,7 +55,7 @@ def test_a_pack_counts_as_checked_once_it_was_found_sound(tmp_path):
     packs.map()
     assert not any(packs.checked)
     one = rows(segment)[0]
-    packs.check(one, packs.base, SHAPE)
+    check_pack(packs, one, packs.base, SHAPE, "k")
     assert [row for row in range(len(segment)) if packs.checked[row]] == [one]
 
 
@@ -64,7 +65,7 @@ def test_a_pack_of_another_signature_is_refused(tmp_path, shape):
     segment.packs.map()
     for row in rows(segment):
         with pytest.raises(SegmentDamagedError, match="sound"):
-            segment.packs.check(row, segment.packs.base, shape)
+            check_pack(segment.packs, row, segment.packs.base, shape, "k")
     assert not any(segment.packs.checked)
 
 
@@ -77,7 +78,7 @@ def test_a_damaged_pack_is_refused_and_never_counts_as_checked(tmp_path, parts):
     packs.map()
     for _ in range(2):
         with pytest.raises(SegmentDamagedError, match="checksum"):
-            packs.check(row, packs.base, SHAPE)
+            check_pack(packs, row, packs.base, SHAPE, "k")
     assert not packs.checked[row]
 
 

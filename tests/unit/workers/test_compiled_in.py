@@ -1,0 +1,16 @@
+"""What numba compiled is never older than its sources."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from workers.packing import checks, kernel
+
+
+@pytest.mark.parametrize("module", [checks, kernel])
+def test_a_compiled_module_names_the_state_of_what_is_compiled_into_it(module):
+    names, state = module.COMPILED_IN
+    folder = Path(module.__file__).parent
+    found = hashlib.sha256(b"".join((folder / f"{name}.py").read_bytes() for name in names)).hexdigest()[:12]
+    assert state == found, f"something compiled into {module.__name__} has changed: its COMPILED_IN is {found} now"
