@@ -28,6 +28,17 @@ def word_at(_context: Any, _address: Any) -> Any:
 
 
 @intrinsic
+def byte_at(_context: Any, _address: Any) -> Any:
+    """The byte at an address, as an int64."""
+
+    def load(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        byte = builder.load(builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()))
+        return builder.zext(byte, ir.IntType(64))
+
+    return types.int64(types.int64), load
+
+
+@intrinsic
 def put_at(_context: Any, _address: Any, _value: Any) -> Any:
     """Store a float64 at an address."""
 

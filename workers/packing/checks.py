@@ -28,7 +28,7 @@ from workers.packing.layout import (
 from workers.packing.linear import AT_MOST, NUMBER, REFUSED
 
 # As in `workers.packing.kernel`.
-COMPILED_IN: Final = ("addresses", "layout", "linear"), "a83e182e414e"
+COMPILED_IN: Final = ("addresses", "layout", "linear"), "e71ca51828c4"
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")

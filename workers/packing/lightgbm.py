@@ -1,37 +1,33 @@
 """LightGBM models as packs: from the model text to its words.
 
-The text is read once, quickly: the numbers of all trees are parsed together, array by array. Nothing it says is
-believed: what is not as LightGBM writes it is refused here, what would lead a reader astray by the check of the
-finished pack, and what a pack would answer otherwise by its proof.
+The text is read once, quickly: the numbers of all trees are parsed together (`workers.packing.numerals`). Nothing it
+says is believed: what is not as LightGBM writes it is refused here, what would lead a reader astray by the check of
+the finished pack, and what a pack would answer otherwise by its proof.
 """
 
 import re
-from array import array
 from collections.abc import Mapping, Sequence
-from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
+from workers.packing.blocks import CATEGORICAL, NO_FEATURE, NO_TREE, UNKNOWN_KIND, WOVEN, weave
 from workers.packing.layout import (
     EXP,
     IDENTITY,
     LOG1P_EXP,
-    MISSING_LEFT,
     MOST_NODES,
     SIGMOID,
     SOFTMAX,
-    SPECIAL,
     SQUARE,
     TREES,
-    ZERO,
     NotPackableError,
     Parts,
     Probe,
     Words,
 )
+from workers.packing.numerals import floats, wholes
 
 _TRANSFORMS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("regression", "regression_l1", "huber", "fair", "quantile", "mape"), IDENTITY),
@@ -41,21 +37,33 @@ _TRANSFORMS: Final[Mapping[str, int]] = {
     "cross_entropy_lambda": LOG1P_EXP,
     "multiclass": SOFTMAX,
 }
-_CATEGORICAL, _DEFAULT_LEFT, _AS_ZERO, _NAN = 1, 2, 4, 8  # bits of decision_type
-
+_WRONG: Final[Mapping[int, str]] = {
+    NO_FEATURE: "it splits on a feature that it does not have",
+    UNKNOWN_KIND: "a split has a decision_type that is unknown",
+    NO_TREE: "a tree is not grown from its root",
+}
 
 # The lines of one tree that a pack needs, in LightGBM's order.
 _NAMES: Final = ("split_feature", "threshold", "decision_type", "left_child", "right_child", "leaf_value")
+_WHOLE: Final = ("split_feature", "decision_type", "left_child", "right_child")
 _TREE: Final = re.compile(
     rb"\nsplit_feature=(.*)\nsplit_gain=.*" + b"".join(b"\n" + name.encode() + b"=(.*)" for name in _NAMES[1:])
 )
 
 
 class _Trees(NamedTuple):
-    """All trees' arrays, one behind the other, and how many internal nodes each tree has."""
+    """All trees' numbers, one tree behind the other.
+
+    Attributes:
+        nodes: internal nodes of each tree.
+        thresholds, leaves: float64, shapes (all nodes,) and (all leaves,).
+        whole: int64, shape (4, all nodes), in the order of `_WHOLE`.
+    """
 
     nodes: NDArray[np.int64]
-    arrays: Mapping[str, NDArray[Any]]
+    thresholds: NDArray[np.float64]
+    leaves: NDArray[np.float64]
+    whole: NDArray[np.int64]
 
 
 def read_lightgbm(text: bytes, inputs: Sequence[int]) -> tuple[Parts, Probe]:
@@ -79,19 +87,14 @@ def _header(text: bytes) -> Mapping[str, str]:
 
 def _parts(header: Mapping[str, str], text: bytes, inputs: NDArray[np.int64]) -> tuple[Parts, Probe]:
     outputs = int(header["num_class"])
-    count = text.count(b"\nTree=")
+    count = len(header["tree_sizes"].split())
     if int(header["num_tree_per_iteration"]) != outputs or not count or count % outputs:
         raise NotPackableError("shape", "its trees are not whole iterations of its outputs")
     transform, sigmoid = _transform(header.get("objective", ""), outputs)
     trees = _read_trees(text, count)
-    columns = trees.arrays["split_feature"]
-    if len(columns) and (columns.min() < 0 or columns.max() >= len(inputs)):
-        raise NotPackableError("shape", "it splits on a feature that it does not have")
-    positions = inputs[columns]
-    categorical = trees.arrays["decision_type"] & _CATEGORICAL == 1
+    categorical = trees.whole[1] & CATEGORICAL == 1
     first, sets = _first_words(text, trees, categorical)
-    second = _second_words(trees, positions)
-    places, words = _laid_out(trees, first, second)
+    places, words = _woven(trees, first, inputs)
     parts = Parts(
         family=TREES,
         raw=outputs,
@@ -103,7 +106,8 @@ def _parts(header: Mapping[str, str], text: bytes, inputs: NDArray[np.int64]) ->
         scale=sigmoid,
         divisor=count // outputs if "average_output" in header else 0,
     )
-    return parts, _probe(positions, np.where(categorical, np.nan, trees.arrays["threshold"]))
+    positions = inputs[trees.whole[0]]
+    return parts, _probe(positions, np.where(categorical, np.nan, trees.thresholds))
 
 
 def _read_trees(text: bytes, count: int) -> _Trees:
@@ -113,30 +117,18 @@ def _read_trees(text: bytes, count: int) -> _Trees:
     if len(found) != count:
         raise NotPackableError("shape", "its trees have not the lines that LightGBM writes")
     lines = dict(zip(_NAMES, zip(*found, strict=True), strict=True))
-    leaves, leaf_values = _numbers(lines["leaf_value"], "d")
-    nodes = np.array(leaves) - 1
-    if nodes.min() < 0 or nodes.max() > MOST_NODES:
+    counts, numbers = floats([*lines["threshold"], *lines["leaf_value"]])
+    nodes = counts[:count]
+    if nodes.max() > MOST_NODES:
         raise NotPackableError("shape", "a tree has more leaves than a pack can number")
-    arrays: dict[str, NDArray[Any]] = {"leaf_value": leaf_values}
-    for name in _NAMES[:-1]:
-        counts, arrays[name] = _numbers(lines[name], "d" if name == "threshold" else "q")
-        if counts != nodes.tolist():
-            raise NotPackableError("shape", "its trees have not the nodes they name")
-    if np.isnan(arrays["threshold"]).any():
+    total = int(nodes.sum())
+    whole_counts, whole = wholes([line for name in _WHOLE for line in lines[name]])
+    if (counts[count:] != nodes + 1).any() or (whole_counts.reshape(len(_WHOLE), count) != nodes).any():
+        raise NotPackableError("shape", "its trees have not the nodes they name")
+    thresholds = numbers[:total]
+    if np.isnan(thresholds).any():
         raise NotPackableError("shape", "a threshold is no number")
-    return _Trees(nodes, arrays)
-
-
-def _numbers(lines: Sequence[bytes], kind: str) -> tuple[list[int], NDArray[Any]]:
-    """How many numbers each tree's line has, and all of them; `kind` is `d` for float64, `q` for int64."""
-    try:
-        # Exact, and several times quicker than float().
-        lists = orjson.loads(b"[[" + b"],[".join(lines).replace(b" ", b",") + b"]]")
-    except orjson.JSONDecodeError:
-        read = float if kind == "d" else int
-        lists = [[read(number) for number in line.split()] for line in lines]
-    flat = array(kind, chain.from_iterable(lists))
-    return list(map(len, lists)), np.frombuffer(flat, dtype=np.float64 if kind == "d" else np.int64)
+    return _Trees(nodes, thresholds, numbers[total:], whole.reshape(len(_WHOLE), total))
 
 
 def _transform(objective: str, outputs: int) -> tuple[int, float]:
@@ -160,14 +152,14 @@ def _transform(objective: str, outputs: int) -> tuple[int, float]:
 
 def _first_words(text: bytes, trees: _Trees, categorical: NDArray[np.bool_]) -> tuple[Words, NDArray[np.int64]]:
     """The nodes' first words, and the words of all category sets."""
-    thresholds = trees.arrays["threshold"]
+    thresholds = trees.thresholds
     first: Words = thresholds.view(np.int64)
     if not categorical.any():
         return first, np.empty(0, dtype=np.int64)
     first = first.copy()
     blocks = text.split(b"\nTree=")[1:]
-    bound_counts, bounds = _numbers([_line(block, b"\ncat_boundaries=") for block in blocks], "q")
-    word_counts, words = _numbers([_line(block, b"\ncat_threshold=") for block in blocks], "q")
+    bound_counts, bounds = wholes([_line(block, b"\ncat_boundaries=") for block in blocks])
+    word_counts, words = wholes([_line(block, b"\ncat_threshold=") for block in blocks])
     bound_starts, word_starts = np.cumsum([0, *bound_counts]), np.cumsum([0, *word_counts])
     if len(words) and (words.min() < 0 or words.max() >> 32):
         raise NotPackableError("shape", "a category set has words of more than 32 bits")
@@ -191,39 +183,15 @@ def _line(block: bytes, mark: bytes) -> bytes:
     return block[start : block.index(b"\n", start)] if start >= len(mark) else b""
 
 
-def _second_words(trees: _Trees, positions: NDArray[np.int64]) -> Words:
-    """The nodes' second words: children, input and flags.
-
-    A node whose decision is a plain comparison, NaN going one known way, is flagged so; LightGBM's other rules (zero
-    is missing, nearly zero is zero, categories) are special.
-    """
-    kinds, thresholds = trees.arrays["decision_type"], trees.arrays["threshold"]
-    if ((kinds < 0) | (kinds > 15) | (kinds >> 2 == 3)).any():
-        raise NotPackableError("shape", "a split has a decision_type that is unknown")
-    special = (kinds & (_CATEGORICAL | _AS_ZERO) != 0) | ((thresholds >= -ZERO) & (thresholds < ZERO))
-    missing_left = np.where(kinds & _NAN, kinds & _DEFAULT_LEFT != 0, thresholds >= 0.0)
-    flags = np.where(special, kinds | SPECIAL, missing_left * MISSING_LEFT)
-    left, right = trees.arrays["left_child"], trees.arrays["right_child"]
-    if len(left) and (min(left.min(), right.min()) < -MOST_NODES - 1 or max(left.max(), right.max()) > MOST_NODES):
-        raise NotPackableError("shape", "a tree is not grown from its root")
-    second: Words = (left & 0xFFFF) | (right & 0xFFFF) << 16 | positions << 32 | flags << 48
-    return second
-
-
-def _laid_out(trees: _Trees, first: Words, second: Words) -> tuple[Words, Words]:
-    """Each tree's place and all trees' blocks: a tree's nodes, then its leaves."""
-    nodes = trees.nodes
-    starts = np.cumsum(3 * nodes + 1) - (3 * nodes + 1)
-    first_nodes = np.cumsum(nodes) - nodes
-    blocks: Words = np.empty(int((3 * nodes + 1).sum()), dtype=np.int64)
-    at = np.repeat(starts - 2 * first_nodes, nodes) + 2 * np.arange(len(first))
-    blocks[at] = first
-    blocks[at + 1] = second
-    leaves = trees.arrays["leaf_value"]
-    # The leaves of the trees before it are as many as their nodes and the trees themselves.
-    leaf_starts = starts + 2 * nodes - first_nodes - np.arange(len(nodes))
-    blocks[np.repeat(leaf_starts, nodes + 1) + np.arange(len(leaves))] = leaves.view(np.int64)
-    return starts | nodes << 32, blocks
+def _woven(trees: _Trees, first: Words, inputs: NDArray[np.int64]) -> tuple[Words, Words]:
+    """Each tree's place and all trees' blocks."""
+    places: Words = np.empty(len(trees.nodes), dtype=np.int64)
+    blocks: Words = np.empty(3 * len(first) + len(places), dtype=np.int64)
+    leaves = trees.leaves.view(np.int64)
+    wrong = weave(trees.nodes, first, trees.whole, trees.thresholds, leaves, inputs, places, blocks)
+    if wrong != WOVEN:
+        raise NotPackableError("shape", _WRONG[wrong])
+    return places, blocks
 
 
 def _probe(positions: NDArray[np.int64], thresholds: NDArray[np.float64]) -> Probe:

@@ -37,7 +37,7 @@ def prove_pack(pack: Pack, probe: Probe, model: LoadedModel, signature: Signatur
     if not (states == GOOD).any():
         raise NotPackableError("differs", "its pack answers no row of the proof")
     for lot in _lots(rows, states, signature):
-        expected = _native(model, rows.take(lot))
+        expected = _native(model, rows if len(lot) == len(rows) else rows.take(lot))
         if expected is None:
             raise NotPackableError("differs", "its pack answers rows that the model refuses")
         if not _equal(answers[lot], expected, tolerance, _slack(pack, expected, signature, tolerance)):

@@ -71,6 +71,7 @@ def _decisive(probe: Probe, coded: Values, head: Head, width: int, count: int) -
     """Rows at the thresholds of each input, of a linear pack at its typical values and categories."""
     rows = np.zeros((count, width))
     numbers = np.arange(count)
+    compared = []
     for position in probe.positions:
         thresholds = probe.thresholds[position]
         if position in coded or not len(thresholds):
@@ -80,15 +81,18 @@ def _decisive(probe: Probe, coded: Values, head: Head, width: int, count: int) -
             # In turn, each input in steps of its own, so that they do not move together.
             rows[:, position] = thresholds[numbers * (1 + position % 3) % len(thresholds)]
         else:
-            chosen = thresholds[np.linspace(0, len(thresholds) - 1, count).astype(np.intp)]
-            rows[:, position] = _beside(chosen, numbers + position, narrow=head.family == NARROW_TREES)
+            rows[:, position] = thresholds[numbers * (len(thresholds) - 1) // (count - 1)]
+            compared.append(position)
+    if compared:
+        phase = numbers[:, None] + np.array(compared)
+        rows[:, compared] = _beside(rows[:, compared], phase, narrow=head.family == NARROW_TREES)
     return rows
 
 
-def _beside(thresholds: NDArray[np.float64], phase: NDArray[np.intp], *, narrow: bool) -> NDArray[np.float64]:
+def _beside(thresholds: Matrix, phase: NDArray[np.intp], *, narrow: bool) -> Matrix:
     """Thresholds, or their neighbours; where inputs are read as float32, neighbours as float32 too."""
     away = np.array((-np.inf, 0.0, np.inf))[phase % 3]
-    beside: NDArray[np.float64] = np.where(away == 0.0, thresholds, np.nextafter(thresholds, away))
+    beside: Matrix = np.where(away == 0.0, thresholds, np.nextafter(thresholds, away))
     if narrow:
         rounded = thresholds.astype(np.float32)
         near = np.where(away == 0.0, rounded, np.nextafter(rounded, away.astype(np.float32)))
