@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from benchmarks.fleet import GROUP, Key, group_body, keys, rows
-from benchmarks.payloads import PREDICT, single
+from benchmarks.payloads import single
 
 WAIT_SECONDS: Final = 300.0
 CALL_SECONDS: Final = 900.0  # an upload of gigabytes, a promotion that maps a million models
@@ -21,9 +21,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Control:
-    """Calls to one server on loopback, one connection a call."""
+    """Calls to one server on loopback about one group, one connection a call."""
 
     port: int
+    group: str = GROUP
+
+    @property
+    def path(self) -> str:
+        """The group's own path."""
+        return f"/v1/groups/{self.group}"
 
     def call(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, *, expect: int = 200
@@ -78,8 +84,8 @@ class Control:
         until(lambda: self.ask("GET", "/health/ready")[0] == 200, "ready")
 
     def create_group(self, *, auto_release: bool = True) -> None:
-        """Make the benchmark's group."""
-        self.call("POST", "/v1/groups", group_body(auto_release=auto_release), expect=201)
+        """Make the group."""
+        self.call("POST", "/v1/groups", group_body(auto_release=auto_release) | {"name": self.group}, expect=201)
 
     def import_fleet(self, parquet: Path) -> Mapping[str, Any]:
         """Import a bulk file into a group where nothing is live, and wait until its models are; the finished import."""
@@ -95,7 +101,7 @@ class Control:
         """
         size = {"content-length": str(parquet.stat().st_size), "content-type": "application/vnd.apache.parquet"}
         with parquet.open("rb") as file:
-            number = self.call("POST", f"/v1/groups/{GROUP}/models/bulk", file, size, expect=202)["import"]
+            number = self.call("POST", f"{self.path}/models/bulk", file, size, expect=202)["import"]
         return self.imported(number)
 
     def imported(self, number: int) -> Mapping[str, Any]:
@@ -106,7 +112,7 @@ class Control:
         """
 
         def finished() -> Mapping[str, Any] | None:
-            state: Mapping[str, Any] = self.call("GET", f"/v1/groups/{GROUP}/imports/{number}")
+            state: Mapping[str, Any] = self.call("GET", f"{self.path}/imports/{number}")
             return state if state["state"] in ("done", "failed") else None
 
         done = until(finished, "imported", every=0.05, seconds=BUILD_SECONDS)
@@ -120,7 +126,7 @@ class Control:
         Live is what answers, not what the registry says: the serving process takes a release up a moment later.
         """
         body = single(key, rows(1)[0].tolist())
-        until(lambda: self.ask("POST", PREDICT, body)[0] == 200, "live", every=0.02)
+        until(lambda: self.ask("POST", f"{self.path}/predict", body)[0] == 200, "live", every=0.02)
 
     def release(self, named: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         """Build a release of everything newer, or of what is named; the release when it is ready.
@@ -128,10 +134,10 @@ class Control:
         Raises:
             RuntimeError: if it cannot be built.
         """
-        number = self.call("POST", f"/v1/groups/{GROUP}/releases", dict(named or {}), expect=202)["number"]
+        number = self.call("POST", f"{self.path}/releases", dict(named or {}), expect=202)["number"]
 
         def built() -> Mapping[str, Any] | None:
-            state: Mapping[str, Any] = self.call("GET", f"/v1/groups/{GROUP}/releases/{number}")
+            state: Mapping[str, Any] = self.call("GET", f"{self.path}/releases/{number}")
             return state if state["state"] != "building" else None
 
         done = until(built, "built", seconds=BUILD_SECONDS)
@@ -141,14 +147,12 @@ class Control:
 
     def promote(self, number: int) -> None:
         """Make a release live."""
-        self.call("PUT", f"/v1/groups/{GROUP}/deployments", {"blue": {"release": number, "traffic": 100}})
+        self.call("PUT", f"{self.path}/deployments", {"blue": {"release": number, "traffic": 100}})
 
     def register(self, key: Key, model: bytes) -> Mapping[str, Any]:
         """Register one LightGBM model; what was registered."""
         headers = {"x-model-runtime": "lightgbm", "content-type": "application/octet-stream"}
-        answer: Mapping[str, Any] = self.call(
-            "POST", f"/v1/groups/{GROUP}/models?{query(key)}", model, headers, expect=201
-        )
+        answer: Mapping[str, Any] = self.call("POST", f"{self.path}/models?{query(key)}", model, headers, expect=201)
         return answer
 
     def serving_pids(self) -> list[int]:

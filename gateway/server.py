@@ -5,12 +5,9 @@ accepted. Everything heavy happens before readiness is told.
 """
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
-import resource
-import signal
 import socket
 import sys
 from multiprocessing.synchronize import Event
@@ -29,26 +26,15 @@ log = logging.getLogger("manymodels.gateway")
 KEEP_ALIVE_SECONDS: Final = 75
 SWITCH_SECONDS: Final = 0.0005
 COLLECT_AFTER: Final = (50_000, 20, 50)
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def run_server(home: Home, settings: Settings, listener: socket.socket, uri: str, ready: Event) -> None:
-    """The target of a serving process: serve until SIGTERM, then finish what is under way."""
-    configure_process()
+    """Serve until SIGTERM, then finish what is under way."""
     share_the_interpreter()
     assembly = Assembly(home, settings, uri=uri)
     server = DrainingServer(assembly, settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(assembly, server, listener, ready))
-
-
-def configure_process() -> None:
-    """What every long-lived process of a home needs: logging, open files, an end when its parent ends."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # Each mapped segment holds a descriptor, and each client a socket.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def share_the_interpreter() -> None:

@@ -15,18 +15,14 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import multiprocess
-
-from discovery.leases import SqlMembership, migrate_leases
+from gateway.children import Signals, build, serve_requests
 from gateway.errors import PortUnavailableError
-from gateway.server import configure_process, run_server
-from gateway.settings import Settings, builder_settings
-from registry.database import migrate
+from gateway.settings import Settings
 from registry.home import Home, HomeLock
-from workers.builder.main import run_builder
 
 log = logging.getLogger("manymodels.serve")
 
@@ -51,7 +47,6 @@ def serve(home: Path, host: str, port: int, processes: int, *, on_ready: Callabl
     house.prepare()
     with HomeLock(house):
         prepare_environment(house)
-        prepare_databases(house)
         with _listen(host, port) as listener:
             bound = listener.getsockname()[1]
             return _Supervisor(house, Settings(), listener, f"http://{_shown(host)}:{bound}", processes).run(on_ready)
@@ -69,15 +64,13 @@ def prepare_environment(home: Home) -> None:
 
 def prepare_databases(home: Home) -> None:
     """Bring both databases to the current schema and forget members of an earlier life; under the home's lock."""
+    # Imported here because it takes long, and children that import as much are under way by now.
+    from discovery.leases import SqlMembership, migrate_leases  # noqa: PLC0415 - see above
+    from registry.database import migrate  # noqa: PLC0415 - see above
+
     migrate(home.registry_url)
     migrate_leases(home.leases_url)
     SqlMembership(home.leases_url).purge()
-
-
-def run_builder_process(home: Home, settings: Settings) -> None:
-    """The target of the builder's process."""
-    configure_process()
-    run_builder(home.root, settings=builder_settings(settings))
 
 
 class _Supervisor:
@@ -91,7 +84,8 @@ class _Supervisor:
         self._processes = processes
         self._children: dict[str, SpawnProcess] = {}
         self._started: dict[str, float] = {}
-        self._ready: dict[str, threading.Event] = {}
+        self._signals: dict[str, Signals] = {}
+        self._prepared: Event = _SPAWN.Event()
         self._stopping = threading.Event()
 
     def run(self, on_ready: Callable[[str], None]) -> int:
@@ -99,6 +93,8 @@ class _Supervisor:
             signal.signal(number, lambda *_: self._stopping.set())
         ready = [self._start_server(index) for index in range(self._processes)]
         try:
+            prepare_databases(self._home)
+            self._prepared.set()
             if not self._await_ready(ready):
                 return 0 if self._stopping.is_set() else 1
             self._start_builder()  # later, because its children's imports would hold up the first answer
@@ -109,15 +105,15 @@ class _Supervisor:
         finally:
             self._stop_all()
 
-    def _start_server(self, index: int) -> threading.Event:
-        ready: threading.Event = _SPAWN.Event()  # type: ignore[assignment] # the same methods across processes
+    def _start_server(self, index: int) -> Event:
+        signals = Signals(self._prepared, _SPAWN.Event())
         name = f"server-{index}"
-        self._ready[name] = ready  # a child takes up its end only when it has started: until then ours must live
-        self._start(name, run_server, (self._home, self._settings, self._listener, self._url, ready))
-        return ready
+        self._signals[name] = signals  # a child takes up its end only when it has started: until then ours must live
+        self._start(name, serve_requests, (self._home, self._settings, self._listener, self._url, signals))
+        return signals.ready
 
     def _start_builder(self) -> None:
-        self._start("builder", run_builder_process, (self._home, self._settings))
+        self._start("builder", build, (self._home, self._settings))
 
     def _start(self, name: str, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
         process = _SPAWN.Process(target=target, args=arguments, name=f"manymodels-{name}")
@@ -125,7 +121,7 @@ class _Supervisor:
         self._children[name] = process
         self._started[name] = time.monotonic()
 
-    def _await_ready(self, ready: list[threading.Event]) -> bool:
+    def _await_ready(self, ready: list[Event]) -> bool:
         deadline = time.monotonic() + START_SECONDS
         for event in ready:
             while not event.wait(0.05):
@@ -144,6 +140,8 @@ class _Supervisor:
                 continue  # looked at again in a moment
             log.error("%s (process %s) ended with %s; starting another", name, child.pid, child.exitcode)
             if child.pid is not None:
+                from prometheus_client import multiprocess  # noqa: PLC0415 - hardly ever needed here
+
                 multiprocess.mark_process_dead(child.pid, str(self._home.metrics))  # type: ignore[no-untyped-call] # as it ships
             if name == "builder":
                 self._start_builder()

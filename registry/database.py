@@ -13,16 +13,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from registry.errors import DatabaseBusyError, DatabaseTooNewError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 MIGRATIONS: Final = "registry:migrations"
 POLL_SECONDS: Final = 0.002
@@ -140,6 +140,9 @@ def migrate(url: str) -> None:
         DatabaseTooNewError: if a later version of manymodels has written the schema.
         DatabaseBusyError: if the database is locked for too long.
     """
+    from alembic import command  # noqa: PLC0415 - only a parent migrates, and the import takes long
+    from alembic.util import CommandError  # noqa: PLC0415 - as above
+
     database = Database(url)
     try:
         with _lock(url), database.write() as connection:
@@ -155,8 +158,10 @@ def migrate(url: str) -> None:
         database.close()
 
 
-def alembic_config() -> Config:
+def alembic_config() -> "Config":
     """The alembic configuration of the registry's own migrations."""
+    from alembic.config import Config  # noqa: PLC0415 - as in `migrate`
+
     config = Config()
     config.set_main_option("script_location", MIGRATIONS)
     config.set_main_option("path_separator", "os")
