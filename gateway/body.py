@@ -80,6 +80,17 @@ def declared_body(headers: Headers) -> DeclaredBody:
     return DeclaredBody(media_type, length, encoding)
 
 
+def plain_json(headers: Headers) -> bool:
+    """Whether the headers declare JSON that is not encoded, in so many words."""
+    plain = True
+    for name, value in headers:
+        if name == b"content-type":
+            plain = value == b"application/json"
+        elif name == b"content-encoding":
+            return False
+    return plain
+
+
 def too_large(limit: int) -> BodyTooLargeError:
     """The refusal of a body over `limit` bytes."""
     return BodyTooLargeError(

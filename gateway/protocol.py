@@ -83,11 +83,25 @@ class PromptProtocol(HttpToolsProtocol):
         self._front = cast("PromptFront", self.config.app)
         self._group: str | None = None  # of the predict whose body is being collected
         self._collected = b""
+        self._busy = False  # whether a request has begun that is not answered yet
+        self._last = 0.0  # when something was last received, by the loop's clock
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as it is called
         """See `asyncio.Protocol.connection_made`."""
         self._holder = HeadHolder(transport, self.loop)
         super().connection_made(self._holder)  # type: ignore[arg-type] # stands in for one
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol.connection_lost`."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._busy = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Collect the body of a predict; start anything else the ordinary way."""
@@ -111,7 +125,7 @@ class PromptProtocol(HttpToolsProtocol):
             if answer is not None:
                 self._group, self._collected = None, b""
                 self._holder.write_whole(answer.wire)
-                self.on_response_complete()
+                self._answered_promptly()
                 return
             self._go_ordinary_way()
         super().on_message_complete()
@@ -121,6 +135,34 @@ class PromptProtocol(HttpToolsProtocol):
         if self._group is not None:
             self._go_ordinary_way()
         super().shutdown()
+
+    def on_response_complete(self) -> None:
+        """After an answer on the ordinary way."""
+        self._busy = False
+        super().on_response_complete()
+
+    def _answered_promptly(self) -> None:
+        """As `on_response_complete` for an answer that nothing was queued behind, but for the timer.
+
+        To set one after each answer and cancel it at the next request costs more than parsing a request: here one
+        timer stays set, and looks at the clock when it is due.
+        """
+        self._busy = False
+        self.server_state.total_requests += 1
+        self._last = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_due)
+
+    def _idle_due(self) -> None:
+        """Close a connection that was answered promptly and then asked nothing for long."""
+        self._idle_timer = None
+        left = self._last + self.timeout_keep_alive - self.loop.time()
+        if self.timeout_keep_alive_task is not None:
+            return  # an ordinary answer came since, and has its own timer
+        if self._busy or left > 0.001:
+            self._idle_timer = self.loop.call_later(max(left, 1.0), self._idle_due)
+        elif not self._holder.is_closing():
+            self._holder.close()
 
     def _prompt_group(self) -> str | None:
         url = self.url

@@ -1,5 +1,6 @@
 """A whole answer, and its two ways out: as ASGI messages, or as the bytes of an HTTP/1.1 response."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -13,28 +14,37 @@ class Reply(NamedTuple):
     """An answer that needs nothing more.
 
     Attributes:
-        headers: all of them, names in lower case.
+        more: headers besides those that every answer of the data plane has, names in lower case.
     """
 
     status: int
-    headers: list[Header]
     body: bytes
+    media_type: bytes
+    request_id: bytes
+    more: Sequence[Header] = ()
 
-    @classmethod
-    def of(cls, status: int, body: bytes, media_type: bytes, request_id: bytes) -> "Reply":
-        """An answer with the headers that all answers of the data plane have."""
-        headers = [
-            (b"content-type", media_type),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request_id),
+    @property
+    def headers(self) -> list[Header]:
+        """All headers."""
+        return [
+            (b"content-type", self.media_type),
+            (b"content-length", b"%d" % len(self.body)),
+            (b"x-request-id", self.request_id),
+            *self.more,
         ]
-        return cls(status, headers, body)
 
     @property
     def wire(self) -> bytes:
         """The response as HTTP/1.1 sends it on a connection that stays open."""
-        head = b"".join([b"%b: %b\r\n" % header for header in self.headers])
-        return b"%b%b\r\n%b" % (STATUS_LINE[self.status], head, self.body)
+        status, body, media_type, request_id, more = self
+        return b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b" % (
+            STATUS_LINE[status],
+            media_type,
+            len(body),
+            request_id,
+            b"".join([b"%b: %b\r\n" % header for header in more]) if more else b"",
+            body,
+        )
 
     async def send(self, send: Send) -> None:
         """Send it as ASGI."""

@@ -154,8 +154,21 @@ class KeySchema:
         Raises:
             KeyFieldMissingError, KeyFieldUnknownError, KeyTypeError, KeyTooLongError: naming the field.
         """
-        if len(given) == len(self.fields) and all(map(given.__contains__, self.fields)):
-            return tuple([key_text(given[field], field) for field in self.fields])
+        fields = self.fields
+        if len(given) == len(fields):
+            try:
+                values = [given[field] for field in fields]
+            except KeyError:
+                pass
+            else:
+                return tuple(
+                    [
+                        value
+                        if type(value) is str and 0 < len(value) <= MAX_VALUE_BYTES and value.isascii()
+                        else key_text(value, field)
+                        for value, field in zip(values, fields, strict=True)
+                    ]
+                )
         self._refuse_unknown(given)
         lacking = next(field for field in self.fields if field not in given)
         raise KeyFieldMissingError(f"the key lacks the field {lacking!r}; it needs {list(self.fields)}", field=lacking)

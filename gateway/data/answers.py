@@ -34,6 +34,11 @@ class AnswerReader:
         return start
 
     @property
+    def plain(self) -> bool:
+        """Whether a prediction is one number."""
+        return self._plain
+
+    @property
     def outputs(self) -> tuple[OutputSpec, ...]:
         """The outputs, in order."""
         return self._outputs

@@ -24,6 +24,7 @@ from gateway.body import (
     Scope,
     Send,
     declared_body,
+    plain_json,
     read_body,
 )
 from gateway.context import Context
@@ -75,8 +76,7 @@ class DataPlane:
         None if a model must be loaded, or if the headers or the body's size need a closer look: `predict` takes it.
         """
         started = perf_counter()
-        declared = declared_body(headers)
-        if declared.media_type not in _JSON_TYPES or declared.encoding or len(raw) > self._settings.json_body_bytes:
+        if len(raw) > self._settings.json_body_bytes or not plain_json(headers):
             return None
         try:
             view, rows, answers = self._group(group)
@@ -200,7 +200,7 @@ class _Route:
     def answered(self, body: bytes, media_type: bytes, request_id: bytes, started: float) -> Reply:
         """Count an answer."""
         self._metrics.answered(self._name, 200, perf_counter() - started)
-        return Reply.of(200, body, media_type, request_id)
+        return Reply(200, body, media_type, request_id)
 
     def failed(self, error: Exception, request_id: bytes, started: float) -> Reply:
         """Count a refusal; an error of ours is logged in full and told without internals."""
@@ -214,9 +214,8 @@ class _Route:
             problem = InternalError("an internal error; the log has it by this id")
         status = status_of(problem)
         self._metrics.answered(self._name, status, perf_counter() - started)
-        reply = Reply.of(status, orjson.dumps(problem_body(problem, named)), PROBLEM.encode(), request_id)
-        reply.headers.extend((name.encode(), value.encode()) for name, value in problem_headers(status).items())
-        return reply
+        more = [(name.encode(), value.encode()) for name, value in problem_headers(status).items()]
+        return Reply(status, orjson.dumps(problem_body(problem, named)), PROBLEM.encode(), request_id, more)
 
 
 def _check_media_type(declared: DeclaredBody, allowed: frozenset[bytes]) -> None:

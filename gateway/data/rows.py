@@ -122,11 +122,12 @@ class RowReader:
         values: list[float] = []
         for name, takes_floats, default in self._plain:
             cell = row.get(name, default)
-            kind = type(cell)
-            if (kind is float and takes_floats) or (kind is int and -EXACT <= cell <= EXACT):
-                values.append(cell)
-            else:
+            if type(cell) is float:
+                if not takes_floats:
+                    return None
+            elif type(cell) is not int or not -EXACT <= cell <= EXACT:
                 return None
+            values.append(cell)
         return values
 
     def _columns_of_instances(self, instances: Sequence[Any], fault: Fault) -> Mapping[str, Sequence[Any]]:

@@ -6,6 +6,7 @@ answers at once, a cold one is loaded first.
 
 from collections.abc import Mapping
 from functools import cache
+from math import isfinite
 from typing import Any, Final
 
 import orjson
@@ -52,6 +53,10 @@ def written(answer: ScoreAnswer, deployment: DeploymentView, answers: AnswerRead
         raise answer.problems[0]
     scores = answer.scores
     metrics.level_answered(use.fallback_level, len(scores))
+    if scores.size == 1 and answers.plain:
+        value = scores.item()
+        if isfinite(value):
+            return b'{"predictions":[%b]%b' % (orjson.dumps(value), _model(use, deployment))
     start = b'{"predictions":' + orjson.dumps(answers.predictions(scores))
     bad = non_finite_rows(scores)
     if len(bad):
@@ -70,7 +75,7 @@ def _deployment_json(name: str) -> bytes:
 
 
 def _model(use: ModelUse, deployment: DeploymentView) -> bytes:
-    return b',"model":' + model_json(use, deployment) + b"}"
+    return b',"model":%b%b}' % (use.wire[:-1], _deployment_json(deployment.name))
 
 
 def _non_finite(rows: list[int]) -> bytes:

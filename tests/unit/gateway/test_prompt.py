@@ -10,7 +10,7 @@ from gateway.protocol import PROMPT_BYTES, PromptProtocol
 from gateway.reply import Reply
 from tests.support.transport import Recorder
 
-PROMPT = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nprompt"
+PROMPT = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\nx-request-id: id\r\n\r\nprompt"
 
 
 class Front:
@@ -23,7 +23,7 @@ class Front:
         self.seen.append((group, dict(headers), body))
         if body == b"broken":
             raise RuntimeError("broken")
-        return Reply(200, [(b"content-length", b"6")], b"prompt") if body == b"warm" else None
+        return Reply(200, b"prompt", b"text/plain", b"id") if body == b"warm" else None
 
     async def __call__(self, scope, receive, send):
         body, more = b"", True
@@ -38,12 +38,14 @@ class Front:
         await send({"type": "http.response.body", "body": answer})
 
 
-def talk(*pieces, work=None):
+def talk(*pieces, work=None, keep_alive=75):
     """Feed a connection; answers the application, the transport and what was written at once, before any task ran."""
 
     async def main():
         front, transport = Front(), Recorder()
-        config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off", ws="none")
+        config = uvicorn.Config(
+            front, log_config=None, access_log=False, lifespan="off", ws="none", timeout_keep_alive=keep_alive
+        )
         protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
         protocol.connection_made(transport)
         for piece in pieces:
@@ -165,3 +167,15 @@ def test_an_idle_connection_closes_at_shutdown():
     _, transport, _ = talk(request("warm"), work=lambda protocol: protocol.shutdown())
     assert transport.writes == [PROMPT]
     assert transport.closed
+
+
+def test_a_connection_that_asks_nothing_more_is_closed_after_a_while():
+    _, transport, _ = talk(request("warm"), keep_alive=0)
+    assert transport.is_closing()
+    assert not talk(request("warm"))[1].is_closing()
+
+
+def test_a_connection_is_not_closed_in_the_middle_of_a_request():
+    raw = request("warm")
+    _, transport, _ = talk(raw, raw[:-2], keep_alive=0)
+    assert not transport.is_closing()
