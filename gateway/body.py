@@ -80,6 +80,9 @@ def declared_body(headers: Headers) -> DeclaredBody:
     return DeclaredBody(media_type, length, encoding)
 
 
+ARROW_STREAM: Final = b"application/vnd.apache.arrow.stream"
+
+
 def plain_json(headers: Headers) -> bool:
     """Whether the headers declare JSON that is not encoded, in so many words."""
     plain = True

@@ -33,7 +33,6 @@ from registry.keys import KeySchema
 from registry.signature import FLOAT32_MAX, InputSpec, OutputSpec, Signature
 from workers.features import Features, Matrix
 
-MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 _EXPANSION: Final = 8  # unpacked bytes allowed for each byte of a compressed body
 _SMALL: Final = 1 << 20  # and how many a body of any size may have
 

@@ -17,6 +17,7 @@ from discovery.errors import SnapshotUnavailableError
 from discovery.lookup import group_view
 from discovery.snapshot import GroupView
 from gateway.body import (
+    ARROW_STREAM,
     ClientDisconnectedError,
     DeclaredBody,
     Headers,
@@ -29,9 +30,7 @@ from gateway.body import (
 )
 from gateway.context import Context
 from gateway.data.answers import AnswerReader
-from gateway.data.arrow import MEDIA_TYPE as ARROW
-from gateway.data.arrow import arrow_answer, read_arrow_bulk
-from gateway.data.bulk import json_answer, score_bulk
+from gateway.data.bulk import BulkAnswer, json_answer, score_bulk
 from gateway.data.bulk_rows import BulkRows, level_limit, read_json_bulk
 from gateway.data.parameters import read_parameters
 from gateway.data.rows import RowReader
@@ -53,9 +52,8 @@ log = logging.getLogger("manymodels.gateway")
 
 Answer = tuple[bytes, bytes]  # body, content type
 JSON: Final = b"application/json"
-_ARROW: Final = ARROW.encode()
 _JSON_TYPES: Final = frozenset({JSON, b""})
-_BULK_TYPES: Final = _JSON_TYPES | {_ARROW}
+_BULK_TYPES: Final = _JSON_TYPES | {ARROW_STREAM}
 INLINE_BYTES: Final = 64 * 1024  # a JSON bulk up to this size is read on the event loop: a thread would cost more
 
 
@@ -113,7 +111,7 @@ class DataPlane:
         async def answer() -> Answer:
             declared = declared_body(scope["headers"])
             _check_media_type(declared, _BULK_TYPES)
-            arrow = declared.media_type == _ARROW
+            arrow = declared.media_type == ARROW_STREAM
             limit = self._settings.arrow_body_bytes if arrow else self._settings.json_body_bytes
             declared.check_length(limit)
             raw = await read_body(receive, limit)
@@ -127,7 +125,7 @@ class DataPlane:
             except TimeoutError as error:
                 raise DeadlineError(f"no answer within {self._settings.request_seconds:g} s") from error
             if arrow:
-                return await self._context.run(arrow_answer, scored, answers), _ARROW
+                return await self._context.run(_arrow_answer, scored, answers), ARROW_STREAM
             if len(raw) > INLINE_BYTES:
                 return await self._context.run(json_answer, scored, answers), JSON
             return json_answer(scored, answers), JSON
@@ -141,15 +139,7 @@ class DataPlane:
         return read_json_bulk(view, reader, raw, limit, asked)
 
     async def _read_arrow(self, view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[str, int]) -> BulkRows:
-        return await self._context.run(
-            read_arrow_bulk,
-            view,
-            reader,
-            raw,
-            max_level=level_limit(asked, view.schema),
-            explain=False,
-            limit=self._settings.max_arrow_rows,
-        )
+        return await self._context.run(_read_arrow, view, reader, raw, asked, self._settings.max_arrow_rows)
 
     def _group(self, name: str) -> tuple[GroupView, RowReader, AnswerReader]:
         snapshot = self._context.watcher.current
@@ -165,6 +155,20 @@ class DataPlane:
             made = (view, RowReader(view.signature), AnswerReader(view.signature))
         self._readers[name] = made
         return made
+
+
+# pyarrow takes a fifth of a second to import, which no start should wait for; the first Arrow bulk does, in its thread.
+def _read_arrow(view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[str, int], limit: int) -> BulkRows:
+    from gateway.data.arrow import read_arrow_bulk  # noqa: PLC0415 - see above
+
+    level = level_limit(asked, view.schema)
+    return read_arrow_bulk(view, reader, raw, max_level=level, explain=False, limit=limit)
+
+
+def _arrow_answer(answer: BulkAnswer, answers: AnswerReader) -> bytes:
+    from gateway.data.arrow import arrow_answer  # noqa: PLC0415 - see above
+
+    return arrow_answer(answer, answers)
 
 
 class _Route:
