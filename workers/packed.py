@@ -6,6 +6,7 @@ on the spot if its pages are in memory already; only what must come from the dis
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from ctypes import string_at
 from itertools import pairwise
 from typing import Final
 
@@ -16,10 +17,11 @@ from registry.errors import Problem
 from workers.errors import PredictionFailedError, SegmentDamagedError
 from workers.features import Features, Matrix
 from workers.mappings import Mappings, Pin
-from workers.packing.checks import SOUND, check, checksum
+from workers.packing.checks import SOUND, check
 from workers.packing.kernel import order_by_key, score_at, score_row, score_rows, scratch
 from workers.packing.layout import GOOD, INFINITE, MISSING, UNDECIDED, UNKNOWN
 from workers.packing.scoring import coded, put_codes
+from workers.packing.wire import checksum_of
 from workers.resolving import Resolved
 from workers.runtimes.categories import encode
 from workers.runtimes.sheet import Sheet
@@ -170,7 +172,7 @@ def check_pack(packs: PackFile, row: int, base: int, shape: tuple[int, int, int]
         SegmentDamagedError: if it is not what was written.
     """
     address, words = base + packs.offset(row), packs.length(row) // 8
-    if checksum(address, words) != packs.checksum(row):
+    if checksum_of(string_at(address, 8 * words)) != packs.checksum(row):
         raise SegmentDamagedError(f"the pack of {key!r} does not have its checksum")
     if check(address, words, *shape) != SOUND:
         raise SegmentDamagedError(f"the pack of {key!r} is not sound")

@@ -13,6 +13,7 @@ from registry.manifest import FALLBACK_SHARD, Manifest, SegmentRef
 from registry.records import Group
 from registry.releases import base_chain, changes
 from workers.builder.contents import Contents
+from workers.builder.opened import OpenedSegments
 from workers.builder.sharding import shards_over, slots_of
 from workers.errors import SegmentDamagedError
 from workers.segments.reader import Segment
@@ -26,7 +27,10 @@ class BaseSegments:
         repaired: how many segments had to be written anew.
     """
 
-    def __init__(self, db: Database, store: ArtifactStore, group: Group, manifest: Manifest | None) -> None:
+    def __init__(
+        self, db: Database, store: ArtifactStore, group: Group, manifest: Manifest | None, opened: OpenedSegments
+    ) -> None:
+        self._kept = opened
         self._db = db
         self._store = store
         self._group = group
@@ -53,12 +57,12 @@ class BaseSegments:
     def opened(self, ref: SegmentRef) -> Segment:
         """A segment of the base or of the new release, its index checked. Raises as `over`."""
         try:
-            return Segment.open(self._store.path(ref.digest), self._store)
+            return self._kept.open(self._store, self._group.name, ref.digest)
         except (ArtifactMissingError, ArtifactDamagedError, SegmentDamagedError) as problem:
             if ref != self._refs.get(ref.shard):
                 raise
             self._restore(ref, problem)
-            return Segment.open(self._store.path(ref.digest), self._store)
+            return self._kept.open(self._store, self._group.name, ref.digest)
 
     def _verified(self, ref: SegmentRef) -> Segment:
         try:

@@ -11,6 +11,7 @@ from discovery.membership import Membership
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
 from registry.errors import Problem
+from workers.builder.opened import OpenedSegments
 from workers.builder.proof import CATALOG
 from workers.builder.proof_pool import PREPARE, FileReader, ProofPool
 
@@ -62,13 +63,14 @@ class BuilderSettings:
 
 @dataclass(frozen=True)
 class BuilderContext:
-    """Where a builder's work finds what it needs. `clock` tells seconds since 1970."""
+    """Where a builder's work finds what it needs. `clock` tells seconds since 1970; `opened` is the release lane's."""
 
     database: Database
     store: ArtifactStore
     membership: Membership
     settings: BuilderSettings
     clock: Callable[[], float] = time.time
+    opened: OpenedSegments = field(default_factory=OpenedSegments)
 
 
 @dataclass(frozen=True, slots=True)

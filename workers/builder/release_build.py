@@ -27,6 +27,7 @@ from registry.releases import changed_slots, changes, fail_release, finish_relea
 from registry.sizes import incoming_bytes
 from workers.builder.base import BaseSegments, carried_slots, changed_range, segment_shards
 from workers.builder.contents import Contents
+from workers.builder.opened import OpenedSegments
 from workers.builder.report import (
     NAMED,
     Counts,
@@ -92,10 +93,12 @@ def build_release(
     *,
     clock: Callable[[], float] = time.time,
     stale_days: int = STALE_DAYS,
+    opened: OpenedSegments | None = None,
 ) -> Release:
     """Build a release that is in state `building`; one in another state is answered as it is.
 
     A base whose segments are damaged makes the release `failed`; a gate that is not passed makes it `blocked`.
+    `opened` holds the segments that the build before left open.
 
     Raises:
         GroupNotFoundError, ReleaseNotFoundError: if there is none.
@@ -109,7 +112,7 @@ def build_release(
     failpoint("release.begun")
     try:
         plan = plan_release(db, store, group, release)
-        with _Build(db, store, plan) as build:
+        with _Build(db, store, plan, opened or OpenedSegments()) as build:
             manifest, counts = build.run(stale_before(clock(), release.gates, stale_days))
         digest = store.put([manifest.to_bytes()]).digest
     except (ArtifactMissingError, ArtifactDamagedError, SegmentDamagedError) as problem:
@@ -150,11 +153,12 @@ def _manifest(store: ArtifactStore, release: Release) -> Manifest:
 class _Build:
     """One build at work, for one thread: the plan, and the base's segments as it comes by them."""
 
-    def __init__(self, db: Database, store: ArtifactStore, plan: Plan) -> None:
+    def __init__(self, db: Database, store: ArtifactStore, plan: Plan, opened: OpenedSegments) -> None:
+        self._opened = opened
         self._db = db
         self._store = store
         self._plan = plan
-        self._base = BaseSegments(db, store, plan.group, plan.base)
+        self._base = BaseSegments(db, store, plan.group, plan.base, opened)
         self._bundles = BundleReader(store)
         self.failed: list[PartitionKey] = []
 
@@ -180,6 +184,7 @@ class _Build:
         refs.sort(key=lambda ref: ref.shard)
         for ref in refs:
             counts += _ages(self._base.opened(ref), stale_limit)
+        self._opened.keep(plan.group.name, frozenset(ref.digest for ref in refs))
         return plan.manifest(refs), counts + Counts(repaired=self._base.repaired)
 
     def _contents(self, shard: int) -> Contents:

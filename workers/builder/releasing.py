@@ -77,7 +77,13 @@ def fail_unbuilt(conn: Connection, group: str, number: int, problem: Mapping[str
 def build(context: BuilderContext, group: str, number: int) -> Release:
     """Build a release; one that is built already is answered as it is."""
     built = build_release(
-        context.database, context.store, group, number, clock=context.clock, stale_days=context.settings.stale_days
+        context.database,
+        context.store,
+        group,
+        number,
+        clock=context.clock,
+        stale_days=context.settings.stale_days,
+        opened=context.opened,
     )
     failpoint("release.built")
     return built

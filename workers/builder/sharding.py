@@ -12,7 +12,7 @@ from registry.keys import SLOTS, shard_of
 MEGABYTE: Final = 1 << 20
 TARGET_BYTES: Final = 16 * MEGABYTE  # of a segment right after its count was chosen, at most
 KEEP_FROM: Final = 4 * MEGABYTE  # half of 8 MB
-KEEP_TO: Final = 64 * MEGABYTE  # twice 32 MB
+KEEP_TO: Final = 32 * MEGABYTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class SizeEstimate:
 def choose_shards(size: SizeEstimate, current: int | None) -> int:
     """The count of shards of a release: a power of two, 1 to 4,096.
 
-    The base's count (`current`) stays while the mean segment may still be of 4 to 64 MB; a single shard is never too
+    The base's count (`current`) stays while the mean segment may still be of 4 to 32 MB; a single shard is never too
     small.
     """
     if current is not None:

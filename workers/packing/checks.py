@@ -3,13 +3,11 @@
 A pack may come from a file that lost bits, or that somebody wrote to lead the kernel astray. `check` proves that no
 row can make the kernel read outside the pack, its row, its scores or its scratch, leave a score unwritten, nor walk
 for long: children follow their parents, so every walk ends; the trees together are no larger than the pack, so a walk
-takes no more steps than it has words; every offset, count and position is within what it indexes. `checksum` is XXH64
-(github.com/Cyan4973/xxHash, doc/xxhash_spec.md) with seed 0, of whole 64-byte lines.
+takes no more steps than it has words; every offset, count and position is within what it indexes.
 """
 
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from numba import njit
 
 from workers.packing.addresses import word_at
@@ -32,44 +30,6 @@ COMPILED_IN: Final = ("addresses", "layout", "linear"), "e71ca51828c4"
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")
-
-_PRIME_1: Final = np.uint64(0x9E3779B185EBCA87)
-_PRIME_2: Final = np.uint64(0xC2B2AE3D27D4EB4F)
-_PRIME_3: Final = np.uint64(0x165667B19E3779F9)
-_PRIME_4: Final = np.uint64(0x85EBCA77C2B2AE63)
-
-
-@_inner
-def _rotated(value: Any, by: int) -> Any:
-    return (value << np.uint64(by)) | (value >> np.uint64(64 - by))
-
-
-@_inner
-def _round(lane: Any, word: int) -> Any:
-    return _rotated(lane + np.uint64(word) * _PRIME_2, 31) * _PRIME_1
-
-
-@_inner
-def _merged(total: Any, lane: Any) -> Any:
-    return (total ^ _round(np.uint64(0), lane)) * _PRIME_1 + _PRIME_4
-
-
-@compiled("uint64(int64, int64)")
-def checksum(address: int, words: int) -> Any:
-    """XXH64 of `words` 64-bit words, a multiple of eight and at least one line, at an address."""
-    one, two = _PRIME_1 + _PRIME_2, _PRIME_2
-    three, four = np.uint64(0), np.uint64(0) - _PRIME_1
-    for at in range(address, address + 8 * words, 32):
-        one = _round(one, word_at(at))
-        two = _round(two, word_at(at + 8))
-        three = _round(three, word_at(at + 16))
-        four = _round(four, word_at(at + 24))
-    total = _rotated(one, 1) + _rotated(two, 7) + _rotated(three, 12) + _rotated(four, 18)
-    total = _merged(_merged(_merged(_merged(total, one), two), three), four)
-    total += np.uint64(8 * words)
-    total = (total ^ (total >> np.uint64(33))) * _PRIME_2
-    total = (total ^ (total >> np.uint64(29))) * _PRIME_3
-    return total ^ (total >> np.uint64(32))
 
 
 @_inner

@@ -16,6 +16,7 @@ from workers.errors import SegmentDamagedError
 from workers.packing.description import shape_claimed
 from workers.packing.layout import HEAD_WORDS
 from workers.packing.verdicts import PACKED
+from workers.packing.wire import checksum_of
 from workers.segments.reader import Segment
 
 # A segment does not hold its group's signature. Without its number of inputs the most that any signature may have
@@ -86,11 +87,11 @@ def _faults(segment: Segment, row: int, inputs: int) -> Iterator[str]:
 
 
 def _pack_faults(pack: bytes, promised: int, inputs: int) -> Iterator[str]:
-    from workers.packing.checks import SOUND, check, checksum  # noqa: PLC0415 - numba, only where there are packs
+    from workers.packing.checks import SOUND, check  # noqa: PLC0415 - numba, only where there are packs
 
     words = np.frombuffer(pack, dtype=np.int64)
     address = words.ctypes.data
-    found = int(checksum(address, len(words)))
+    found = checksum_of(pack)
     if found != promised:
         yield f"its pack has the checksum {found:016x}, promised was {promised:016x}"
     if len(words) < HEAD_WORDS:

@@ -31,19 +31,19 @@ def test_a_first_release_gets_segments_of_at_most_16_mb(megabytes: int, shards: 
         (200, 16, 16),
         (64, 16, 16),  # 4 MB each: just kept
         (63, 16, 4),
-        (1024, 16, 16),  # 64 MB each: just kept
-        (1025, 16, 128),
+        (512, 16, 16),  # 32 MB each: just kept
+        (513, 16, 64),
         (0, 1, 1),
-        (65, 1, 8),
+        (33, 1, 4),
         (10**7, 4096, 4096),
     ],
 )
-def test_a_count_stays_until_segments_leave_8_to_32_mb_by_twofold(megabytes: int, current: int, shards: int) -> None:
+def test_a_count_stays_until_segments_leave_4_to_32_mb(megabytes: int, current: int, shards: int) -> None:
     assert choose_shards(exactly(megabytes * MEGABYTE), current) == shards
 
 
 def test_a_nightly_retrain_of_every_model_keeps_the_count() -> None:
-    fleet = 40 * 16 * MEGABYTE
+    fleet = 30 * 16 * MEGABYTE
     assert choose_shards(SizeEstimate.of(fleet, fleet), 16) == 16
 
 
