@@ -94,14 +94,9 @@ def number_column(spec: InputSpec, cells: Sequence[Any], fault: Fault) -> tuple[
     return floats, _exact_column(cells) if exact else None
 
 
-def exact_integers(cells: Sequence[int]) -> NDArray[np.int64] | None:
-    """The int64 column of clean integer cells, if float64 would lose some of them; None if not.
-
-    Raises:
-        OverflowError: if one is no int64.
-    """
-    column = np.array(cells, dtype=np.int64)
-    return column if np.abs(column).max(initial=0) > EXACT or column.min(initial=0) == np.iinfo(np.int64).min else None
+def beyond_float64(column: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """The column, if float64 would lose some of its integers; None if not."""
+    return column if column.max(initial=0) > EXACT or column.min(initial=0) < -EXACT else None
 
 
 def text_column(spec: InputSpec, cells: Sequence[Any], fault: Fault) -> list[str | None]:

@@ -72,7 +72,7 @@ def joined_keys(parts: Sequence[KeyRows]) -> KeyRows:
 
 def _is_clean(column: Sequence[Any]) -> bool:
     """Whether a column is all short, non-empty ASCII text, which is what `key_text` would find cell by cell."""
-    if set(map(type, column)) != {str} or "" in column:
+    if set(map(type, column)) != {str} or not all(column):
         return False
     joined = "".join(column)
     return joined.isascii() and (len(joined) <= MAX_VALUE_BYTES or max(map(len, column)) <= MAX_VALUE_BYTES)

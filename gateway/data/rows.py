@@ -4,6 +4,7 @@ A single predict sends objects or arrays, a bulk sends columns or objects; all f
 told cell by cell to a `Fault`, so that a single predict can refuse the request and a bulk can refuse just the row.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,7 @@ from gateway.data.cells import (
     ABSENT,
     EXACT,
     Fault,
-    exact_integers,
+    beyond_float64,
     from_key_text,
     is_quick,
     number_column,
@@ -191,9 +192,13 @@ def _fill(
     exact = None
     if is_quick(spec, set(map(type, cells))):
         try:
+            # The standard library's array takes a list of numbers twice as quickly as numpy does.
             if spec.dtype == "int64":
-                exact = exact_integers(cells)
-            matrix[:, position] = cells
+                whole = np.frombuffer(array("q", cells), dtype=np.int64)
+                exact = beyond_float64(whole)
+                matrix[:, position] = whole
+            else:
+                matrix[:, position] = np.frombuffer(array("d", cells), dtype=np.float64)
             if spec.dtype != "float32" or np.abs(matrix[:, position]).max(initial=0.0) <= FLOAT32_MAX:
                 if spec.dtype == "float32":
                     matrix[:, position] = matrix[:, position].astype(np.float32)

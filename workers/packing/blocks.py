@@ -11,7 +11,7 @@ from workers.packing.layout import MISSING_LEFT, MOST_NODES, SPECIAL, ZERO
 CATEGORICAL, DEFAULT_LEFT, AS_ZERO, NAN = 1, 2, 4, 8  # bits of LightGBM's decision_type
 _LARGEST_KIND: Final = 15
 
-WOVEN, UNKNOWN_KIND, NO_TREE, NO_FEATURE = range(4)
+PLAIN, MIXED, UNKNOWN_KIND, NO_TREE, NO_FEATURE = range(5)
 
 
 @compiled("int64(int64[::1], int64[::1], int64[:, ::1], float64[::1], int64[::1], int64[::1], int64[::1], int64[::1])")
@@ -34,9 +34,9 @@ def weave(
         blocks: filled, shape (3 * all nodes + trees,).
 
     Returns:
-        WOVEN, or what is wrong.
+        PLAIN if no node is special, else MIXED; or what is wrong.
     """
-    at, leaf, node = 0, 0, 0
+    at, leaf, node, woven = 0, 0, 0, PLAIN
     for tree in range(len(nodes)):
         count = nodes[tree]
         places[tree] = at | count << 32
@@ -51,6 +51,7 @@ def weave(
             threshold = thresholds[one]
             if kind & (CATEGORICAL | AS_ZERO) or -ZERO <= threshold < ZERO:
                 flags = kind | SPECIAL
+                woven = MIXED
             else:
                 goes_left = kind & DEFAULT_LEFT != 0 if kind & NAN else threshold >= 0.0
                 flags = MISSING_LEFT if goes_left else 0
@@ -62,4 +63,4 @@ def weave(
             blocks[at] = leaves[one]
             at += 1
         leaf += count + 1
-    return WOVEN
+    return woven

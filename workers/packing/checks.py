@@ -20,13 +20,15 @@ from workers.packing.layout import (
     MOST_NODES,
     MOST_RAW,
     MOST_WORDS,
+    PLAIN_TREES,
     PROBABILITIES,
     SIGMOID_SHARES,
+    TREES,
 )
 from workers.packing.linear import AT_MOST, NUMBER, REFUSED
 
 # As in `workers.packing.kernel`.
-COMPILED_IN: Final = ("addresses", "layout", "linear"), "e71ca51828c4"
+COMPILED_IN: Final = ("addresses", "layout", "linear"), "8409c7171e2b"
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")
@@ -47,7 +49,7 @@ def _tree_words(place: int, leaf: int) -> int:
 
 @_inner
 def _sound_tree(pack: int, place: int, leaf: int, size: int, sets: int, width: int) -> bool:
-    """Whether one tree's nodes and leaves lie within the pack and lead only forward."""
+    """Whether one tree's nodes and leaves lie within the pack, lead only forward, and are special only in `TREES`."""
     count = place >> 32
     first = place & 0xFFFFFFFF
     if count < 0 or count > MOST_NODES or not _within(first, _tree_words(place, leaf), size):
@@ -65,6 +67,8 @@ def _sound_tree(pack: int, place: int, leaf: int, size: int, sets: int, width: i
             elif child <= node or child >= count:
                 return False
         flags = (word >> 48) & 0xFFFF
+        if flags & 0x8000 and word_at(pack + 8) != TREES:
+            return False
         if flags & 0x8000 and flags & 17:
             begin, length = word_at(at) >> 32, word_at(at) & 0xFFFFFFFF
             twice = 2 if flags & 16 else 1
@@ -158,7 +162,7 @@ def check(pack: int, words: int, width: int, columns: int, groups: int) -> int:
     family = word_at(pack + 8)
     raw, leaf = word_at(pack + 24), word_at(pack + 32)
     outputs = word_at(pack + 120)
-    if family < 0 or family > LINEAR:
+    if family < 0 or family > PLAIN_TREES:
         return 2
     if raw < 1 or raw > MOST_RAW or leaf not in (1, raw) or (outputs == 0 and raw != columns):
         return 3

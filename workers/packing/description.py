@@ -24,6 +24,7 @@ from workers.packing.layout import (
     NO_INFINITE,
     NO_MISSING,
     NO_WIDE,
+    PLAIN_TREES,
     PROBABILITIES,
     SIGMOID,
     SIGMOID_SHARES,
@@ -40,6 +41,7 @@ _MOST_CLASSES: Final = 1 << 24  # more columns than a projection can name
 _FAMILIES: Final[Mapping[int, str]] = {
     TREES: "trees",
     NARROW_TREES: "trees that read float32",
+    PLAIN_TREES: "trees without special nodes",
     LINEAR: "linear terms",
 }
 _TRANSFORMS: Final[Mapping[int, str]] = {
@@ -155,7 +157,7 @@ def _run(words: Words, start: int, count: int) -> Words:
 
 def _splits(words: Words, head: Head) -> tuple[tuple[int, ...], int]:
     """The inputs that trees split on, and how many internal nodes they have."""
-    if head.family not in (TREES, NARROW_TREES):
+    if head.family == LINEAR:
         return (), 0
     read: set[int] = set()
     nodes = 0

@@ -42,8 +42,8 @@ MOST_WORDS: Final = 1 << 28
 # LightGBM reads anything this near zero as zero: its kZeroThreshold, a float32.
 ZERO: Final = 1.0000000180025095e-35
 
-# Families: what a part is and how a value is read before it is compared.
-TREES, NARROW_TREES, LINEAR = range(3)
+# Families: what a part is and how a value is read before it is compared. No node of plain and narrow trees is special.
+TREES, NARROW_TREES, LINEAR, PLAIN_TREES = range(4)
 
 # From raw sums to answers. LightGBM's are `ConvertOutput` of its objectives (src/objective/*.hpp, version 4).
 IDENTITY, EXP, SIGMOID, SQUARE, LOG1P_EXP, SOFTMAX, SIGMOID_SHARES = range(7)

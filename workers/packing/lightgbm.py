@@ -12,12 +12,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.packing.blocks import CATEGORICAL, NO_FEATURE, NO_TREE, UNKNOWN_KIND, WOVEN, weave
+from workers.packing.blocks import CATEGORICAL, MIXED, NO_FEATURE, NO_TREE, PLAIN, UNKNOWN_KIND, weave
 from workers.packing.layout import (
     EXP,
     IDENTITY,
     LOG1P_EXP,
     MOST_NODES,
+    PLAIN_TREES,
     SIGMOID,
     SOFTMAX,
     SQUARE,
@@ -94,9 +95,9 @@ def _parts(header: Mapping[str, str], text: bytes, inputs: NDArray[np.int64]) ->
     trees = _read_trees(text, count)
     categorical = trees.whole[1] & CATEGORICAL == 1
     first, sets = _first_words(text, trees, categorical)
-    places, words = _woven(trees, first, inputs)
+    family, places, words = _woven(trees, first, inputs)
     parts = Parts(
-        family=TREES,
+        family=family,
         raw=outputs,
         count=count,
         places=places,
@@ -183,15 +184,15 @@ def _line(block: bytes, mark: bytes) -> bytes:
     return block[start : block.index(b"\n", start)] if start >= len(mark) else b""
 
 
-def _woven(trees: _Trees, first: Words, inputs: NDArray[np.int64]) -> tuple[Words, Words]:
-    """Each tree's place and all trees' blocks."""
+def _woven(trees: _Trees, first: Words, inputs: NDArray[np.int64]) -> tuple[int, Words, Words]:
+    """The family of the trees, each one's place, and the blocks of all."""
     places: Words = np.empty(len(trees.nodes), dtype=np.int64)
     blocks: Words = np.empty(3 * len(first) + len(places), dtype=np.int64)
     leaves = trees.leaves.view(np.int64)
-    wrong = weave(trees.nodes, first, trees.whole, trees.thresholds, leaves, inputs, places, blocks)
-    if wrong != WOVEN:
-        raise NotPackableError("shape", _WRONG[wrong])
-    return places, blocks
+    found = weave(trees.nodes, first, trees.whole, trees.thresholds, leaves, inputs, places, blocks)
+    if found not in (PLAIN, MIXED):
+        raise NotPackableError("shape", _WRONG[found])
+    return TREES if found == MIXED else PLAIN_TREES, places, blocks
 
 
 def _probe(positions: NDArray[np.int64], thresholds: NDArray[np.float64]) -> Probe:

@@ -23,6 +23,7 @@ from workers.packing.layout import (
     LABEL_OF_RAW,
     MISSING_LEFT,
     NO_INFINITE,
+    PLAIN_TREES,
     SIGMOID,
     SOFTMAX,
     SPECIAL,
@@ -73,7 +74,7 @@ def read_histograms(fitted: Fitted) -> Reading:
         trees += [_tree(predictor, columns, known[rows] if len(known) else known, sets) for predictor in iteration]
     places, blocks = laid_out(trees)
     parts = Parts(
-        TREES,
+        TREES if sets else PLAIN_TREES,
         len(starts),
         len(trees),
         places,
