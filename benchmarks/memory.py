@@ -1,7 +1,7 @@
-"""Memory of a serving process whose cache holds a quarter of its fleet, over fifty thousand random requests.
+"""Memory of a serving process that may map a third of its fleet at once, over fifty thousand random requests.
 
-What may grow is anonymous memory: the heap of loaded models, and whatever a leak or a torn heap would add. File-backed
-pages (libraries and mapped segments) are drawn apart; the kernel drops those when it needs the room.
+What must not grow is anonymous memory: resolved keys, bookkeeping of what is mapped, and whatever a leak or a torn heap
+would add. File-backed pages (libraries and mapped segments) are drawn apart; they come and go with the mappings.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from benchmarks.payloads import PREDICT
 from benchmarks.processes import house, load
 from benchmarks.report import Figure, say
 
-CACHE_BYTES: Final = 64 << 20
+MAPPED_BYTES: Final = 64 << 20
 STEP: Final = 2000
-SETTLING: Final = 6000  # requests until the cache is full and every code path was taken
+SETTLING: Final = 6000  # requests until the budget is full and every code path was taken
 CONNECTIONS: Final = 8
 
 
@@ -36,10 +36,10 @@ class Sample:
 
 
 def memory_figures(home: Path, folder: Path, plot: Path | None, *, models: int, requests: int) -> list[Figure]:
-    """Serve an imported fleet with a small cache, touch it at random and watch; `plot` is written if given."""
+    """Serve an imported fleet with few mapped bytes, touch it at random and watch; `plot` is written if given."""
     bodies = payloads.write_lines(folder / "random.jsonl", payloads.random_singles(models, requests))
     rates: list[float] = []
-    with house(home, environment={"MANYMODELS_CACHE_BYTES": str(CACHE_BYTES)}) as served:
+    with house(home, environment={"MANYMODELS_MAPPED_BYTES": str(MAPPED_BYTES)}) as served:
         control = Control(served.port)
         control.ready()
         served.place(SERVER_CORE)
@@ -50,13 +50,13 @@ def memory_figures(home: Path, folder: Path, plot: Path | None, *, models: int, 
             step = ["--count", str(STEP), "--skip", str(done), "--connections", str(CONNECTIONS)]
             rates.append(load(served.port, PREDICT, bodies, *step).rate)
             samples.append(_sample(pid, done + STEP))
-        cache = control.call("GET", "/v1/status")["cache"]
+        packs = control.call("GET", "/v1/status")["packs"]
     if plot is not None:
         draw(samples, plot, models)
-    return _figures(samples, rates, f"{cache['evictions']:,} evictions, {cache['models']:,} models held")
+    return _figures(samples, rates, f"segments unmapped {packs['unmapped']:,} times")
 
 
-def _figures(samples: Sequence[Sample], rates: Sequence[float], cache: str) -> list[Figure]:
+def _figures(samples: Sequence[Sample], rates: Sequence[float], mapped: str) -> list[Figure]:
     settled = [sample for sample in samples if sample.requests >= SETTLING]
     fifth = max(2, len(settled) // 5)
     first = fmean(sample.anonymous for sample in settled[:fifth])
@@ -67,7 +67,7 @@ def _figures(samples: Sequence[Sample], rates: Sequence[float], cache: str) -> l
     later, _ = np.polyfit([s.requests / 1000 for s in half], [s.anonymous * 1024 for s in half], 1)
     said = (
         f"{first:.0f} MiB to {last:.0f} MiB, peak {peak:.0f} MiB; {slope:+.0f} KiB per 1,000 requests, "
-        f"{later:+.0f} in the second half; {cache}"
+        f"{later:+.0f} in the second half; {mapped}"
     )
     rate = fmean(rates[len(rates) // 5 :])
     return [
@@ -79,7 +79,7 @@ def _figures(samples: Sequence[Sample], rates: Sequence[float], cache: str) -> l
             most=1.05,
         ),
         Figure(
-            "predicts of a fleet four times the cache", rate, "req/s", f"{CONNECTIONS} connections, three of four cold"
+            "predicts of a fleet three times the mapped bytes", rate, "req/s", f"{CONNECTIONS} connections, random keys"
         ),
     ]
 
@@ -93,11 +93,11 @@ def draw(samples: Sequence[Sample], path: Path, models: int) -> None:
     thousands = [sample.requests / 1000 for sample in samples]
     axes.plot(thousands, [sample.anonymous for sample in samples], label="anonymous", linewidth=2)
     axes.plot(thousands, [sample.file_backed for sample in samples], label="file-backed", linestyle="--")
-    axes.axhline(CACHE_BYTES / 2**20, color="grey", linewidth=1, linestyle=":", label="cache budget")
+    axes.axhline(MAPPED_BYTES / 2**20, color="grey", linewidth=1, linestyle=":", label="bytes that may be mapped")
     axes.set(
         xlabel="thousand requests",
         ylabel="resident memory, MiB",
-        title=f"{models:,} models touched at random, a cache of 64 MiB",
+        title=f"{models:,} models touched at random, 64 MiB mapped at most",
         ylim=(0, None),
     )
     axes.legend()
