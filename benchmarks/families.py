@@ -63,8 +63,8 @@ def _import(control: Control, folder: Path, make: Callable[[int], Any]) -> Famil
     fitted = [_fitted(make, seed) for seed in range(TRAINED)]
     control.create_group()
     control.import_fleet(_written(folder / f"{name}.parquet", [skops.io.dumps(model) for model in fitted]))
-    live = control.call("GET", control.path)["live"]
-    assert live["packed"] == live["models"] == MODELS, f"{name}: all models must be packed, {live}"
+    report = control.call("GET", f"{control.path}/releases")["releases"][0]["report"]
+    assert report["packed"] == MODELS, f"{name}: all models must be packed, {report}"
     bodies = payloads.singles(MODELS, 5 * MODELS)
     answers = [orjson.loads(answer)["predictions"][0] for answer in control.predict(f"{control.path}/predict", bodies)]
     number_of = {key: number for number, key in enumerate(keys(MODELS))}
