@@ -4,17 +4,20 @@ Everything is passed by address; the caller keeps packs, rows and scores alive f
 pack was checked (`workers.packing.checks`) before its address got here. The GIL is given up; nothing is allocated.
 Sums and transforms run in the native libraries' own order: LightGBM's answers are its own to the last bit.
 
-Compiled at the first import on a machine and cached: beside this file, or where NUMBA_CACHE_DIR says; where neither
-can be written it is compiled at each start.
+Compiled at the first import on a machine, by one process while others wait for it, and cached: beside this file, or
+where NUMBA_CACHE_DIR says; where neither can be written it is compiled at each start.
 """
 
+import fcntl
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 from numpy.typing import NDArray
 
 from workers.features import Matrix
@@ -56,12 +59,28 @@ def compiled(signature: str) -> Callable[[Any], Any]:
 
     def compile_(function: Any) -> Any:
         try:
-            return njit(signature, nogil=True, cache=True, error_model="numpy")(function)
+            with _one_at_a_time():
+                return njit(signature, nogil=True, cache=True, error_model="numpy")(function)
         except RuntimeError as error:  # numba's word for a folder that it cannot write
             log.warning("the kernel cannot be cached (set NUMBA_CACHE_DIR to a folder it may write): %s", error)
             return njit(signature, nogil=True, error_model="numpy")(function)
 
     return compile_
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Hold a lock beside the cache: of processes that start together one compiles, the others take what it cached."""
+    folder = Path(config.CACHE_DIR or Path(__file__).with_name("__pycache__"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "manymodels-kernel.lock").open("a", encoding="ascii")
+    except OSError:  # no cache either
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 # Compiled with those that call them, and cached with them.
