@@ -3,6 +3,7 @@
 import asyncio
 import re
 
+import lightgbm as lgb
 import orjson
 import pytest
 
@@ -19,7 +20,11 @@ TREES = 1000  # some tens of milliseconds to load: all requests arrive meanwhile
 
 @pytest.fixture(scope="module")
 def model():
-    return models.lightgbm_regressor(trees=TREES)
+    """One that no pack represents, so that it must be loaded."""
+    table = models.frame(400, 0)
+    params = models.LIGHTGBM_PARAMS | {"objective": "regression", "linear_tree": True}
+    booster = lgb.train(params, lgb.Dataset(table, models.target(table, 0), params=params), num_boost_round=TREES)
+    return models.TinyModel("lightgbm", booster, booster.model_to_string().encode())
 
 
 @pytest.fixture(scope="module")
