@@ -174,10 +174,11 @@ def test_a_segment_that_is_gone_is_refused_and_the_other_shards_answer(sharded, 
 
 
 def test_a_damaged_artifact_never_becomes_a_model(home, tmp_path):
+    models = {2: constant(2002, padding=100), 6: constant(2006), 7: constant(2007)}  # the first is stored as it is
     with served(home) as running, Client(running.url) as client:
         create(client, tmp_path / "fleet.parquet", small_fleet(), auto_release=False)
-        for store in (2, 6, 7):
-            client.register(GROUP, key(store), constant(2000 + store))
+        for store, model in models.items():
+            client.register(GROUP, key(store), model)
     with closing(Stopped(home)) as stopped:
         changed, added = stopped.bundle_path(2, 2), stopped.bundle_path(6, 1)
     flip(changed, range(10, 40))
@@ -193,7 +194,7 @@ def test_a_damaged_artifact_never_becomes_a_model(home, tmp_path):
         with pytest.raises(ReleaseRefusedError, match="2 failed"):
             client.release(GROUP, base=1, gates={"max_failed": 1})
         for store in (2, 6):  # the same bytes again make it whole
-            assert not client.register(GROUP, key(store), constant(2000 + store)).created
+            assert not client.register(GROUP, key(store), models[store]).created
         healed = client.release(GROUP, set=[(key(2), 2), (key(6), 1)], gates={"max_failed": 0})
         client.promote(GROUP, healed.number)
         assert [value(client, store) for store in range(1, 8)] == [1001, 2002, 1003, 1004, 1005, 2006, 2007]

@@ -31,6 +31,30 @@ shrinkage=1
 
 
 """
+_LINEAR_TREE = """Tree=0
+num_leaves=2
+num_cat=0
+split_feature=0
+split_gain=1
+threshold=0.5
+decision_type=2
+left_child=-1
+right_child=-2
+leaf_value={value} {value}
+leaf_weight=1 1
+leaf_count=1 1
+internal_value=0
+internal_weight=2
+internal_count=2
+is_linear=1
+leaf_const={value} {value}
+num_features=0 0
+leaf_features={nothing}
+leaf_coeff={nothing}
+shrinkage=1
+
+
+"""
 _MODEL = """tree
 version=v4
 num_class=1
@@ -56,8 +80,12 @@ pandas_categorical:null
 
 
 def constant(value: int, padding: int = 0) -> bytes:
-    """A LightGBM model text of one leaf; `padding` makes it longer by so many bytes, which compress by a quarter."""
-    tree = _TREE.format(value=value)
+    """A LightGBM model text of one leaf, which is packed.
+
+    With `padding` it is longer by so many bytes, which compress by a quarter, and has a linear tree: no pack takes it,
+    so its bytes stay in the segment as they are.
+    """
+    tree = _LINEAR_TREE.format(value=value, nothing="  ") if padding else _TREE.format(value=value)
     noise = base64.b64encode(random.Random(value).randbytes(padding * 3 // 4)).decode()
     return _MODEL.format(size=len(tree), tree=tree, noise=noise).encode()
 

@@ -18,7 +18,7 @@ from registry.releases import Change
 from registry.versions import slot_for
 from workers.builder.report import Counts, Failure
 from workers.packing.verdicts import LARGE, PACKED
-from workers.packing.wire import MOST_CODES, checksum_of, read
+from workers.packing.wire import MOST_CODES, WrittenCodes, checksum_of, read
 from workers.segments.layout import LARGE_MODEL_BYTES, StoredEntry
 from workers.segments.reader import Segment
 from workers.segments.writer import SegmentModel
@@ -108,16 +108,26 @@ def entering(bundles: BundleReader, change: Change, slot: int) -> SegmentModel:
 
 
 def _entering_pack(bundles: BundleReader, place: BundleSlice, size: int, entry: StoredEntry) -> SegmentModel:
-    pack, codes = read(bundles.read(place, size + MOST_CODES))
-    if len(pack) != size:
-        raise ArtifactDamagedError(f"a pack of {size} bytes has {len(pack)}")
+    pack, codes = read_pack(bundles, place, size)
     # Its bytes are read again when its turn comes: a segment's packs together are more than should be in memory.
     checksum = checksum_of(pack)
     return SegmentModel(replace(entry, codes=codes), size, partial(_pack_bytes, bundles, place, size), checksum)
 
 
 def _pack_bytes(bundles: BundleReader, place: BundleSlice, size: int) -> bytes:
-    return read(bundles.read(place, size + MOST_CODES))[0]
+    return read_pack(bundles, place, size)[0]
+
+
+def read_pack(bundles: BundleReader, place: BundleSlice, size: int) -> tuple[bytes, WrittenCodes]:
+    """A pack of `size` bytes and its codes, compared with the digest it was written with.
+
+    Raises:
+        ArtifactMissingError, ArtifactDamagedError: if what was written is not there any more.
+    """
+    pack, codes = read(bundles.read(place, size + MOST_CODES))
+    if len(pack) != size:
+        raise ArtifactDamagedError(f"a pack of {size} bytes has {len(pack)}")
+    return pack, codes
 
 
 def _same(entry: StoredEntry, version: Version) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final, cast
 
-from registry.artifacts.bundle import read_slice
+from registry.artifacts.bundle import BundleReader
 from registry.artifacts.frames import verified
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.failpoints import failpoint
@@ -20,6 +20,7 @@ from registry.records import BundleSlice, Group, NewVersion, RuntimeName, Task
 from registry.tasks import enqueue_auto_release, fail, finish
 from registry.versions import add_versions, newest
 from workers.builder.bundling import write_proofs
+from workers.builder.contents import read_pack
 from workers.builder.context import Bench, BuilderContext, ClaimLostError
 from workers.builder.proof import Proof, ProofContext, ProofRequest
 
@@ -72,13 +73,16 @@ def _request(context: BuilderContext, group: Group, payload: Mapping[str, Any]) 
 def _place(context: BuilderContext, group: Group, key: PartitionKey, proof: Proof) -> BundleSlice:
     """Where the artifact lies: where the key's newest version has the same bytes already, else in a new bundle.
 
-    Where those bytes were lost or damaged, writing them again heals the bundle of a model that was registered alone.
+    Where those bytes or their pack were lost or damaged, writing them again heals the bundle of a model that was
+    registered alone.
     """
     with context.database.read() as conn:
         head = newest(conn, group, key)
     if head is not None and head.place is not None and head.digest == proof.digest:
-        with suppress(ArtifactMissingError, ArtifactDamagedError):
-            verified(read_slice(context.store, head.place, proof.size), proof.digest)
+        with suppress(ArtifactMissingError, ArtifactDamagedError), BundleReader(context.store) as bundles:
+            verified(bundles.read(head.place, proof.size), proof.digest)
+            if head.pack_place is not None:
+                read_pack(bundles, head.pack_place, head.packing.size)
             return head.place
     [place] = write_proofs(context.store, [proof])
     return place

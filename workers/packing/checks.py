@@ -11,7 +11,7 @@ from typing import Final
 from numba import njit
 
 from workers.packing.addresses import word_at
-from workers.packing.kernel import compiled
+from workers.packing.compiling import compiled
 from workers.packing.layout import (
     HEAD_WORDS,
     LABEL_OF_RAW,

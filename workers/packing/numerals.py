@@ -14,7 +14,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from workers.packing.addresses import byte_at
-from workers.packing.kernel import compiled
+from workers.packing.compiling import compiled
+
+COMPILED_IN: Final = ("addresses",), "9a998462b6f2"  # as in `workers.packing.kernel`
 
 _LEAST, _MOST = -342, 308  # powers of ten that a finite, normal float64 may need
 _SPACE, _NEWLINE, _PLUS, _MINUS, _POINT, _ZERO, _LOWER_E = 32, 10, 43, 45, 46, 48, 101

@@ -325,11 +325,11 @@ def test_starting_loads_no_server_and_no_modelling_library():
 def test_the_light_install_says_what_to_install_for_the_server(tmp_path):
     code = (
         "import sys\n"
-        "sys.modules['prometheus_client'] = None\n"  # as if it were not installed
+        "sys.modules['pydantic_settings'] = None\n"  # as if it were not installed
         "from manymodels.cli.main import main\n"
         f"sys.argv = ['manymodels', 'serve', '--home', {str(tmp_path)!r}]\n"
         "main()"
     )
-    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1
     assert "pip install 'manymodels[server]'" in run.stderr

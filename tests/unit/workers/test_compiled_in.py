@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.packing import checks, kernel
+from workers.packing import blocks, checks, kernel, numerals
 
 
-@pytest.mark.parametrize("module", [checks, kernel])
+@pytest.mark.parametrize("module", [blocks, checks, kernel, numerals])
 def test_a_compiled_module_names_the_state_of_what_is_compiled_into_it(module):
     names, state = module.COMPILED_IN
     folder = Path(module.__file__).parent
