@@ -4,7 +4,7 @@ Whatever the format, the outcome is the same `BulkRows`: one bad row is an error
 while what concerns all rows (columns, limits) refuses the request.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +22,10 @@ from gateway.errors import BodyInvalidError, JsonInvalidError, RowsEmptyError, T
 from registry.errors import KeyFieldMissingError, Problem
 from registry.keys import KeySchema
 from workers.features import Features, joined
+
+# Keys and features of array rows, from the schema, the reader, the columns' names, the rows' bytes and a limit of rows;
+# None if they must be parsed.
+PlainReader = Callable[[KeySchema, RowReader, Sequence[str], bytes, int], tuple[KeyRows, Features] | None]
 
 _NOTHING: Final[Mapping[str, int]] = {}
 _FIELDS: Final = frozenset({"columns", "data", "rows", "max_fallback_level", "explain"})
@@ -64,22 +68,42 @@ def parse_json(raw: bytes) -> Any:
 
 
 def read_json_bulk(
-    view: GroupView, reader: RowReader, raw: bytes, limit: int, asked: Mapping[str, int] = _NOTHING
+    view: GroupView,
+    reader: RowReader,
+    raw: bytes,
+    limit: int,
+    asked: Mapping[str, int] = _NOTHING,
+    plain: PlainReader | None = None,
 ) -> BulkRows:
     """A JSON bulk, by columns and data or by rows of objects; `asked` by query stands where the body is silent.
+
+    `plain` reads what needs no parser, `gateway.data.plain_rows.read_plain` where that is imported.
 
     Raises:
         Problem: what refuses the whole request.
     """
     pieces = cut(raw)
-    if pieces is not None:
-        with suppress(orjson.JSONDecodeError):  # cut inside a text: read in one piece below
-            return _JsonBulk(view, reader, pieces.body, limit, asked).read(pieces.name, pieces.portions())
+    if pieces is not None and (plain is not None or pieces.is_large):
+        bulk = _begun(view, reader, pieces.body, limit, asked)
+        found = bulk.read_plain(plain, pieces.rows) if bulk is not None and plain is not None else None
+        if found is not None:
+            return found
+        if bulk is not None and pieces.is_large:
+            with suppress(orjson.JSONDecodeError):  # cut inside a text: read in one piece below
+                return bulk.read(pieces.name, pieces.portions())
     body = object_body(parse_json(raw), _FIELDS)
     if ("rows" in body) == ("data" in body or "columns" in body):
         raise BodyInvalidError('a bulk has either "columns" and "data", or "rows"')
     name = "rows" if "rows" in body else "data"
     return _JsonBulk(view, reader, body, limit, asked).read(name, iter([_list(body, name)]))
+
+
+def _begun(view: GroupView, reader: RowReader, body: Any, limit: int, asked: Mapping[str, int]) -> "_JsonBulk | None":
+    """A bulk of which only what stands around the rows is known; None if that is refused: its rows may be no JSON."""
+    try:
+        return _JsonBulk(view, reader, body, limit, asked)
+    except Problem:
+        return None
 
 
 class _JsonBulk:
@@ -98,6 +122,11 @@ class _JsonBulk:
         self._names = () if "rows" in body else check_columns(view.schema, reader, _list(body, "columns"))
         self._limit = limit
 
+    def read_plain(self, plain: PlainReader, rows: bytes) -> BulkRows | None:
+        """All rows, if they are array rows and plain."""
+        read = plain(self._schema, self._reader, self._names, rows, self._limit) if self._names else None
+        return None if read is None else self._scored(*read, {})
+
     def read(self, name: str, portions: Iterator[list[Any]]) -> BulkRows:
         """All rows. Raises orjson.JSONDecodeError if a portion is no JSON."""
         errors: dict[int, Problem] = {}
@@ -112,14 +141,11 @@ class _JsonBulk:
             features.append(self._reader.columns(columns, len(rows), fault))
             total += len(rows)
         check_rows(total, self._limit, name)
+        return self._scored(joined_keys(keys), joined(features), errors)
+
+    def _scored(self, keys: KeyRows, features: Features, errors: dict[int, Problem]) -> BulkRows:
         return scored_rows(
-            self._schema,
-            self._reader,
-            joined_keys(keys),
-            joined(features),
-            errors,
-            max_level=self._max_level,
-            explain=self._explain,
+            self._schema, self._reader, keys, features, errors, max_level=self._max_level, explain=self._explain
         )
 
     def _columns(self, rows: Sequence[Any], fault: Fault) -> Mapping[str, Sequence[Any]]:

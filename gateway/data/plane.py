@@ -8,6 +8,8 @@ is cheaper for both than a queue nobody drains.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from time import perf_counter
 from typing import Final
 
@@ -31,8 +33,9 @@ from gateway.body import (
 from gateway.context import Context
 from gateway.data.answers import AnswerReader
 from gateway.data.bulk import BulkAnswer, json_answer, score_bulk
-from gateway.data.bulk_rows import BulkRows, level_limit, read_json_bulk
+from gateway.data.bulk_rows import BulkRows, PlainReader, level_limit, read_json_bulk
 from gateway.data.parameters import read_parameters
+from gateway.data.portions import LEAST_BYTES
 from gateway.data.rows import RowReader
 from gateway.data.single import read_call, written
 from gateway.errors import (
@@ -65,6 +68,7 @@ class DataPlane:
         self._settings = context.settings
         self._readers: dict[str, tuple[GroupView, RowReader, AnswerReader]] = {}
         self._metrics = DataMetrics()
+        self._plain: Future[PlainReader | None] | None = None
         self._single = _Route("predict", context.settings.max_in_flight, self._metrics)
         self._bulk = _Route("bulk", context.settings.max_bulk_in_flight, self._metrics)
 
@@ -133,10 +137,16 @@ class DataPlane:
         await self._bulk.serve(answer, send, request_id)
 
     async def _read_json(self, view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[str, int]) -> BulkRows:
-        limit = self._settings.max_json_rows
-        if len(raw) > INLINE_BYTES:
-            return await self._context.run(read_json_bulk, view, reader, raw, limit, asked)
-        return read_json_bulk(view, reader, raw, limit, asked)
+        read = partial(read_json_bulk, view, reader, raw, self._settings.max_json_rows, asked, self._plain_reader(raw))
+        return await self._context.run(read) if len(raw) > INLINE_BYTES else read()
+
+    def _plain_reader(self, raw: bytes) -> PlainReader | None:
+        """What reads plain bulks; none until it is imported, in a thread, which the first bulk worth it begins."""
+        if self._plain is None:
+            if len(raw) >= LEAST_BYTES:
+                self._plain = self._context.executor.submit(_import_plain)
+            return None
+        return self._plain.result() if self._plain.done() else None
 
     async def _read_arrow(self, view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[str, int]) -> BulkRows:
         return await self._context.run(_read_arrow, view, reader, raw, asked, self._settings.max_arrow_rows)
@@ -155,6 +165,15 @@ class DataPlane:
             made = (view, RowReader(view.signature), AnswerReader(view.signature))
         self._readers[name] = made
         return made
+
+
+def _import_plain() -> PlainReader | None:
+    try:
+        from gateway.data.plain_rows import read_plain  # noqa: PLC0415 - numba takes half a second to import
+    except Exception:  # without it a bulk takes longer, and that is all
+        log.exception("plain bulks are parsed like others")
+        return None
+    return read_plain
 
 
 # pyarrow takes a fifth of a second to import, which no start should wait for; the first Arrow bulk does, in its thread.

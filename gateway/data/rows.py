@@ -29,10 +29,14 @@ from workers.features import Features, Matrix
 
 
 class RowReader:
-    """Reads rows for one signature. Immutable after construction; one per group view, shared by all requests."""
+    """Reads rows for one signature. Immutable after construction; one per group view, shared by all requests.
+
+    Attributes:
+        inputs: of the signature, in order.
+    """
 
     def __init__(self, signature: Signature) -> None:
-        self._inputs = signature.inputs
+        self.inputs = signature.inputs
         self._positions = dict(signature.positions)
         self._sent = tuple(spec for spec in signature.inputs if spec.from_key is None)
         self._fed = tuple((i, spec) for i, spec in enumerate(signature.inputs) if spec.from_key is not None)
@@ -74,10 +78,10 @@ class RowReader:
 
         Inputs fed from the key are left as NaN or None; see `feed`.
         """
-        matrix = np.empty((rows, len(self._inputs)), dtype=np.float64)
+        matrix = np.empty((rows, len(self.inputs)), dtype=np.float64)
         texts: dict[int, Sequence[str | None]] = {}
         exact: dict[int, NDArray[np.int64]] = {}
-        for position, spec in enumerate(self._inputs):
+        for position, spec in enumerate(self.inputs):
             if spec.from_key is not None:
                 matrix[:, position] = np.nan
                 if spec.dtype == "string":

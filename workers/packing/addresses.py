@@ -50,6 +50,16 @@ def put_at(_context: Any, _address: Any, _value: Any) -> Any:
 
 
 @intrinsic
+def bits_of(_context: Any, _number: Any) -> Any:
+    """The bits of a float64, as a uint64."""
+
+    def cast(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.uint64(types.float64), cast
+
+
+@intrinsic
 def fetch_ahead(_context: Any, _address: Any) -> Any:
     """Ask for the cache line at an address; one that is not mapped does no harm."""
 

@@ -28,7 +28,7 @@ from workers.packing.layout import (
 from workers.packing.linear import AT_MOST, NUMBER, REFUSED
 
 # As in `workers.packing.kernel`.
-COMPILED_IN: Final = ("addresses", "layout", "linear"), "8409c7171e2b"
+COMPILED_IN: Final = ("addresses", "layout", "linear"), "348ff07d4964"
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")

@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from workers.packing.addresses import byte_at
+from workers.packing.addresses import bits_of, byte_at
 from workers.packing.compiling import compiled
 
-COMPILED_IN: Final = ("addresses",), "9a998462b6f2"  # as in `workers.packing.kernel`
+COMPILED_IN: Final = ("addresses",), "0f959547e5b5"  # as in `workers.packing.kernel`
 
 _LEAST, _MOST = -342, 308  # powers of ten that a finite, normal float64 may need
 _SPACE, _NEWLINE, _PLUS, _MINUS, _POINT, _ZERO, _LOWER_E = 32, 10, 43, 45, 46, 48, 101
@@ -47,7 +47,8 @@ def _powers() -> NDArray[np.uint64]:
     return table
 
 
-_POWERS: Final = _powers()
+POWERS: Final = _powers()
+_EXACT_POWERS: Final = np.array([10.0**power for power in range(23)])  # the powers of ten that are float64 themselves
 
 
 @_inner
@@ -73,6 +74,11 @@ def _product(one: Any, other: Any) -> Any:
 @_inner
 def _nearest(digits: Any, power: int, powers: Any) -> Any:
     """The bits of the float64 nearest to digits * 10**power, above zero; 0 where that is not certain."""
+    if digits < _MANTISSAS and abs(power) < len(_EXACT_POWERS):
+        # Both are float64, so their quotient or product is rounded once (W. Clinger, "How to Read Floating Point
+        # Numbers Accurately", PLDI 1990).
+        number, factor = float(digits), _EXACT_POWERS[abs(power)]
+        return bits_of(number * factor if power >= 0 else number / factor)
     if power < _LEAST or power > _MOST:
         return _U0
     shift = _leading_zeros(digits)
@@ -113,7 +119,7 @@ def _digits(at: int, digits: Any) -> Any:
 
 
 @_inner
-def _read(start: int, powers: Any) -> Any:
+def read_number(start: int, powers: Any) -> Any:
     """The bits of the float64 spelled from an address on, where it ends, and whether it was read.
 
     Whatever is read ends at a space or a line's end, so there is always a byte to stop at.
@@ -132,6 +138,8 @@ def _read(start: int, powers: Any) -> Any:
             while byte_at(first) == _ZERO:
                 first += 1
         at, digits = _digits(first, digits)
+        if at == point + 1:
+            return _U0, at, False
         seen += at - point - 1
         count += at - first
         power = point + 1 - at
@@ -154,7 +162,7 @@ def _read(start: int, powers: Any) -> Any:
 
 @_inner
 def _read_whole(start: int) -> Any:
-    """As `_read`, for a whole number."""
+    """As `read_number`, for a whole number."""
     negative = byte_at(start) == _MINUS
     first = start + 1 if negative else start
     at, digits = _digits(first, _U0)
@@ -175,7 +183,7 @@ def _parse(start: int, end: int, whole: bool, powers: Any, words: Any, counts: A
         if code in (_NEWLINE, _SPACE):
             at += 1
             continue
-        bits, stop, read = _read_whole(at) if whole else _read(at, powers)
+        bits, stop, read = _read_whole(at) if whole else read_number(at, powers)
         if not read or byte_at(stop) not in (_NEWLINE, _SPACE):
             while byte_at(stop) not in (_NEWLINE, _SPACE):
                 stop += 1
@@ -211,7 +219,7 @@ def _numbers(lines: Sequence[bytes], kind: type) -> tuple[NDArray[np.int64], NDA
     counts = np.zeros(len(lines), dtype=np.int64)
     words = np.empty(len(text) // 2, dtype=np.uint64)
     odd = np.empty((len(words), 3), dtype=np.int64)
-    odds = _parse(start, start + len(text), kind is int, _POWERS, words, counts, odd)
+    odds = _parse(start, start + len(text), kind is int, POWERS, words, counts, odd)
     for word, first, end in odd[:odds].tolist():
         token = text[first:end]
         words[word] = np.int64(int(token)).view(np.uint64) if kind is int else np.float64(float(token)).view(np.uint64)
