@@ -18,7 +18,7 @@ from benchmarks.fleet_import import import_figures
 from benchmarks.hotpath import hotpath_figures
 from benchmarks.machine import machine
 from benchmarks.memory import STEP, memory_figures
-from benchmarks.report import PLOTS, Figure, as_markdown, as_text, say, write_into
+from benchmarks.report import PLOTS, Figure, as_text, say, write_into
 from benchmarks.serving import MODELS, serving_figures
 
 
@@ -82,7 +82,7 @@ def main() -> None:
         parts = {"serving": run.serving, "fleet_import": run.fleet_import, "memory": run.memory}
         figures = [figure for name in given.only or parts for figure in _part(name, parts[name])]
     if given.write is not None:
-        write_into(given.write, "benchmarks", as_markdown(figures))
+        write_into(given.write, "benchmarks", figures)
 
 
 def _part(name: str, measure: Callable[[], Sequence[Figure]]) -> Sequence[Figure]:

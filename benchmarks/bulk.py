@@ -5,8 +5,6 @@ home of `benchmarks.density` in besides. The rivals always hold the smallest fle
 best: a loop of `Booster.predict`, and FastAPI over warm onnxruntime sessions.
 """
 
-import argparse
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,20 +15,23 @@ from typing import Final
 import orjson
 
 from benchmarks import payloads
+from benchmarks.arguments import arguments
 from benchmarks.arrow_bulk import arrow_figures
 from benchmarks.bulk_report import Rounds, draw, json_figures
 from benchmarks.control import Control
 from benchmarks.crowding import crowd_figures
 from benchmarks.fleet import GROUP, booster, keys, write_fleet
-from benchmarks.machine import LOAD_CORE, SERVER_CORE, machine
+from benchmarks.machine import LOAD_CORE, machine
+from benchmarks.native import loop_rate
 from benchmarks.onnx_fleet import write_onnx_fleet
 from benchmarks.payloads import BULK
-from benchmarks.processes import Served, house, measure, module, run
-from benchmarks.report import PLOTS, Figure, as_markdown, as_text, say, write_into
+from benchmarks.processes import Served, house, measure, module
+from benchmarks.report import PLOTS, Figure, as_text, say, write_into
 
 SIZES: Final = (1_000, 10_000)
 QUICK_SIZES: Final = (500,)
 CONNECTIONS: Final = 4
+HOME: Final = "folder that benchmarks.density has filled"
 REACHING: Final = 200  # bulks of a large fleet, so that they ask a hundred thousand models and not the same few
 
 
@@ -52,21 +53,13 @@ class Rivals:
     parquet: Path
     bodies: Path
 
-    def loop(self, seconds: float) -> float:
-        """Rows a second of the loop, on the servers' core."""
-        given = ["--fleet", str(self.parquet), "--bodies", str(self.bodies), "--models", str(self.models)]
-        said = run("native", [*given, "--core", str(SERVER_CORE), "--seconds", str(seconds)])
-        rate: float = json.loads(said)["rate"]
-        return rate
-
 
 def bulk_rounds(ours: Sequence[Ours], rivals: Rivals, *, rounds: int, seconds: float) -> list[Rounds]:
     """Rows a second of JSON bulks: each fleet of ours with both rivals, round by round."""
     everyone = [one.served for one in ours] + [rivals.served]
 
     def rate(served: Served, path: str, bodies: Path) -> float:
-        idle = [other for other in everyone if other is not served]
-        found = measure(served, path, bodies, connections=CONNECTIONS, seconds=seconds, idle=idle)
+        found = measure(served, path, bodies, connections=CONNECTIONS, seconds=seconds, among=everyone)
         return found.rate * payloads.BULK_KEYS
 
     measured = []
@@ -77,7 +70,7 @@ def bulk_rounds(ours: Sequence[Ours], rivals: Rivals, *, rounds: int, seconds: f
             kept.ours.append(rate(one.served, BULK, one.bodies))
             kept.rival.append(rate(rivals.served, "/predict/bulk", rivals.bodies))
             rivals.served.place(LOAD_CORE)
-            kept.loop.append(rivals.loop(seconds))
+            kept.loop.append(loop_rate(rivals.parquet, rivals.bodies, rivals.models, seconds))
         measured.append(kept)
     return measured
 
@@ -150,11 +143,7 @@ def measured_figures(
 
 def main() -> None:
     """Measure and print the report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bulk", description=__doc__)
-    parser.add_argument("--home", type=Path, metavar="DIR", help="folder that benchmarks.density has filled")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table of this document, and its plot")
-    parser.add_argument("--quick", action="store_true", help="500 models; the figures mean little")
-    given = parser.parse_args()
+    given = arguments("benchmarks.bulk", __doc__, home=HOME, quick="500 models").parse_args()
     for fact in machine():
         say(fact)
     sizes, rounds, seconds = (QUICK_SIZES, 1, 1.0) if given.quick else (SIZES, 3, 3.0)
@@ -162,11 +151,7 @@ def main() -> None:
         measured, figures = measured_figures(Path(folder), sizes, given.home, rounds=rounds, seconds=seconds)
     say(as_text(figures))
     if given.write is not None:
-        write_into(
-            given.write,
-            "benchmarks.bulk",
-            as_markdown(figures, ["![JSON bulks beside both rivals](benchmarks/bulk.png)"]),
-        )
+        write_into(given.write, "benchmarks.bulk", figures, ["![JSON bulks beside both rivals](benchmarks/bulk.png)"])
         draw(measured, PLOTS / "bulk.png")
 
 

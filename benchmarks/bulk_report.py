@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import matplotlib as mpl
 import numpy as np
 
+from benchmarks.plots import drawn
 from benchmarks.report import Figure, of_rounds, spread
 
 
@@ -49,21 +49,15 @@ def json_figures(measured: Sequence[Rounds], rival_models: int) -> list[Figure]:
 
 def draw(measured: Sequence[Rounds], path: Path) -> None:
     """Plot rows a second, a group of bars a fleet."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     places = np.arange(len(measured))
-    for at, (label, name) in enumerate((("ours", "ours"), ("rival", "rival"), ("loop of Booster.predict", "loop"))):
-        middles = [median(getattr(of, name)) for of in measured]
-        axes.bar(places + (at - 1) * 0.27, middles, 0.25, label=label)
-    axes.set(
-        xticks=places,
-        xticklabels=[f"{of.models:,} models" for of in measured],
-        ylabel="rows a second",
-        title="JSON bulks of 500 different models, one process on one core",
-    )
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with drawn(path) as (axes,):
+        for at, (label, name) in enumerate((("ours", "ours"), ("rival", "rival"), ("loop of Booster.predict", "loop"))):
+            middles = [median(getattr(of, name)) for of in measured]
+            axes.bar(places + (at - 1) * 0.27, middles, 0.25, label=label)
+        axes.set(
+            xticks=places,
+            xticklabels=[f"{of.models:,} models" for of in measured],
+            ylabel="rows a second",
+            title="JSON bulks of 500 different models, one process on one core",
+        )
+        axes.legend()

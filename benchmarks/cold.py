@@ -5,7 +5,6 @@ A pack is made and proven once, when a model is registered; what else a user cou
 process, at every start.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,15 +13,15 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import matplotlib as mpl
-
-from benchmarks.bulk import given_home, imported, rivals_of
+from benchmarks.arguments import arguments
+from benchmarks.bulk import HOME, given_home, imported, rivals_of
 from benchmarks.control import Control
 from benchmarks.loading import WAYS, Readied, readied, write_ways
 from benchmarks.machine import machine
 from benchmarks.payloads import BULK_KEYS
+from benchmarks.plots import drawn
 from benchmarks.processes import module
-from benchmarks.report import PLOTS, Figure, as_markdown, as_text, of_rounds, say, spread, write_into
+from benchmarks.report import PLOTS, Figure, as_text, of_rounds, say, spread, write_into
 from benchmarks.start import Start, measure_start
 
 SIZES: Final = (1_000, 10_000)
@@ -119,29 +118,20 @@ def figures_of(started: Sequence[Started]) -> list[Figure]:
 
 def draw(started: Sequence[Started], path: Path) -> None:
     """Plot cold starts over the size of the home."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     models = [one.models for one in started]
-    axes.plot(models, [one.start.cached for one in started], marker="o", label="files in the page cache")
-    axes.plot(models, [one.start.uncached for one in started], marker="s", linestyle="--", label="files on the disk")
-    axes.set(
-        xscale="log", xlabel="models", ylabel="seconds", title="process start to first right answer", ylim=(0, None)
-    )
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    cached, uncached = [one.start.cached for one in started], [one.start.uncached for one in started]
+    with drawn(path) as (axes,):
+        axes.plot(models, cached, marker="o", label="files in the page cache")
+        axes.plot(models, uncached, marker="s", linestyle="--", label="files on the disk")
+        axes.set(
+            xscale="log", xlabel="models", ylabel="seconds", title="process start to first right answer", ylim=(0, None)
+        )
+        axes.legend()
 
 
 def main() -> None:
     """Measure and print the report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cold", description=__doc__)
-    parser.add_argument("--home", type=Path, metavar="DIR", help="folder that benchmarks.density has filled")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table of this document, and its plot")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_LOADED} models; the figures mean little")
-    given = parser.parse_args()
+    given = arguments("benchmarks.cold", __doc__, home=HOME, quick=f"{QUICK_LOADED} models").parse_args()
     for fact in machine():
         say(fact)
     sizes, loaded, times = (QUICK_SIZES, QUICK_LOADED, 1) if given.quick else (SIZES, LOADED, 3)
@@ -153,11 +143,8 @@ def main() -> None:
     figures += [*figures_of(started), rival]
     say(as_text(figures))
     if given.write is not None:
-        write_into(
-            given.write,
-            "benchmarks.cold",
-            as_markdown(figures, ["![Cold starts over the size of the home](benchmarks/cold.png)"]),
-        )
+        plot = "![Cold starts over the size of the home](benchmarks/cold.png)"
+        write_into(given.write, "benchmarks.cold", figures, [plot])
         draw(started, PLOTS / "cold.png")
 
 

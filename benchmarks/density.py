@@ -6,7 +6,6 @@ where it stopped, and a size that the folder's journal knows is not measured aga
 fleets in a folder that is thrown away.
 """
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from typing import Final
 import orjson
 
 from benchmarks import payloads
+from benchmarks.arguments import arguments
 from benchmarks.control import Control
 from benchmarks.density_report import Sharing, Size, draw, figures, table
 from benchmarks.direct import direct
@@ -27,7 +27,7 @@ from benchmarks.growth import GrowingHome, hotfix
 from benchmarks.machine import SERVER_CORE, machine
 from benchmarks.payloads import PREDICT, single
 from benchmarks.processes import Served, house, load, measure
-from benchmarks.report import PLOTS, as_markdown, as_text, say, write_into
+from benchmarks.report import PLOTS, as_text, say, write_into
 from benchmarks.start import measure_start, started
 
 SIZES: Final = (1_000, 10_000, 100_000)
@@ -173,11 +173,9 @@ def empty_house() -> Footprint:
 
 def main() -> None:
     """Measure all sizes and print the report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.density", description=__doc__)
-    parser.add_argument("--home", type=Path, metavar="DIR", help="folder of the home that grows, and of its journal")
+    home = "folder of the home that grows, and of its journal"
+    parser = arguments("benchmarks.density", __doc__, home=home, quick="100 and 300 models")
     parser.add_argument("--models", type=int, default=1_000_000, help="the largest fleet")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table of this document, and its plot")
-    parser.add_argument("--quick", action="store_true", help="100 and 300 models; the figures mean little")
     given = parser.parse_args()
     if given.home is None and not given.quick:
         parser.error("--home is needed, on a disk with room")
@@ -197,7 +195,7 @@ def main() -> None:
     say(f"{as_text(found)}\n\n{sizes_table}")
     if given.write is not None:
         plot = "![Predicts, starts and memory over the size of the fleet](benchmarks/density.png)"
-        write_into(given.write, "benchmarks.density", as_markdown(found, [sizes_table, plot]))
+        write_into(given.write, "benchmarks.density", found, [sizes_table, plot])
         draw(measured, empty, PLOTS / "density.png")
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import matplotlib as mpl
-
 from benchmarks.footprint import Footprint
+from benchmarks.plots import drawn
 from benchmarks.report import Figure, grid
 
 MEBIBYTE: Final = 1 << 20
@@ -141,45 +140,30 @@ def table(sizes: Sequence[Size], empty: Footprint) -> str:
 
 def draw(sizes: Sequence[Size], empty: Footprint, path: Path) -> None:
     """Plot latency, throughput, start and memory over the size of the fleet."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, ((latency, rate), (start, memory)) = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
-    models = [size.models for size in sizes]
-
-    def lines(axes: "mpl.axes.Axes", title: str, **of: list[float]) -> None:
-        for label, values in of.items():
-            axes.plot(models, values, marker="o", label=label.replace("_", " "))
-        axes.set(xscale="log", xlabel="models", title=title, ylim=(0, None))
-        axes.legend()
-
-    lines(
-        latency,
-        "one predict, microseconds",
-        worker_p50=[size.worker_p50 for size in sizes],
-        worker_p99=[size.worker_p99 for size in sizes],
-        HTTP_p50=[size.http_p50 for size in sizes],
-    )
-    lines(
-        rate,
-        "predicts a second, 16 connections",
-        models_met_again=[size.http_rate for size in sizes],
-        models_met_first=[size.first_rate for size in sizes],
-    )
-    lines(
-        start,
-        "seconds",
-        start_to_answer=[size.start_seconds for size in sizes],
-        the_same_files_not_cached=[size.uncached_start_seconds for size in sizes],
-        hotfix_to_live=[size.hotfix_seconds for size in sizes],
-    )
-    lines(
-        memory,
-        "memory of the serving process, MiB",
-        proportional=[size.proportional / MEBIBYTE for size in sizes],
-        anonymous=[size.anonymous / MEBIBYTE for size in sizes],
-        empty_server=[empty.proportional / MEBIBYTE for _ in sizes],
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    plots: dict[str, dict[str, Callable[[Size], float]]] = {
+        "one predict, microseconds": {
+            "worker p50": lambda s: s.worker_p50,
+            "worker p99": lambda s: s.worker_p99,
+            "HTTP p50": lambda s: s.http_p50,
+        },
+        "predicts a second, 16 connections": {
+            "models met again": lambda s: s.http_rate,
+            "models met first": lambda s: s.first_rate,
+        },
+        "seconds": {
+            "start to answer": lambda s: s.start_seconds,
+            "the same files not cached": lambda s: s.uncached_start_seconds,
+            "hotfix to live": lambda s: s.hotfix_seconds,
+        },
+        "memory of the serving process, MiB": {
+            "proportional": lambda s: s.proportional / MEBIBYTE,
+            "anonymous": lambda s: s.anonymous / MEBIBYTE,
+            "empty server": lambda _: empty.proportional / MEBIBYTE,
+        },
+    }
+    with drawn(path, rows=2, columns=2, size=(10, 7)) as places:
+        for axes, (title, lines) in zip(places, plots.items(), strict=True):
+            for label, of in lines.items():
+                axes.plot([size.models for size in sizes], [of(size) for size in sizes], marker="o", label=label)
+            axes.set(xscale="log", xlabel="models", title=title, ylim=(0, None))
+            axes.legend()

@@ -10,9 +10,7 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import sys
-import tempfile
 from array import array
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +21,8 @@ import numpy as np
 
 from benchmarks.fleet import GROUP
 from benchmarks.load import read_bodies
-from benchmarks.machine import SERVER_CORE
 from benchmarks.processes import run
+from benchmarks.unserved import unserved
 
 if TYPE_CHECKING:
     from gateway.context import Context
@@ -96,24 +94,9 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--bodies", type=Path, required=True, help="one JSON body a line")
     given = parser.parse_args()
-    os.sched_setaffinity(0, {SERVER_CORE})
-    with tempfile.TemporaryDirectory() as metrics:
-        # As in a served process: metrics go through mapped files. Set before the library is imported.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-        _measure(given.home.absolute(), read_bodies(given.bodies))
-
-
-def _measure(home: Path, bodies: list[bytes]) -> None:
-    from gateway.assembly import Assembly
-    from gateway.settings import Settings
-    from registry.home import Home
-
-    assembly = Assembly(Home(home), Settings(), uri=None)
-    assembly.start()
-    try:
-        sys.stdout.write(json.dumps(asdict(asyncio.run(_passes(assembly.context, bodies)))) + "\n")
-    finally:
-        assembly.stop()
+    with unserved(given.home) as context:
+        measured = asyncio.run(_passes(context, read_bodies(given.bodies)))
+    sys.stdout.write(json.dumps(asdict(measured)) + "\n")
 
 
 if __name__ == "__main__":

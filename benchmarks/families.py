@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks import payloads
 from benchmarks.control import Control
-from benchmarks.fleet import FEATURES, LEAVES, TREES, keys, rows
+from benchmarks.fleet import FEATURES, LEAVES, TREES, keys, rows, sales
 
 MODELS: Final = 200
 TRAINED: Final = 10
@@ -77,9 +77,7 @@ def _import(control: Control, folder: Path, make: Callable[[int], Any]) -> Famil
 
 def _fitted(make: Callable[[int], Any], seed: int) -> Any:
     table = rows(1000, seed)
-    price, feat, display, week, income, lag = table.T
-    sales = 300 / price + 60 * feat + 25 * display + 20 * np.sin(week / 8) + 4 * income + 0.4 * lag
-    return make(seed).fit(table, sales + np.random.default_rng(seed).normal(0, 5, len(sales)))
+    return make(seed).fit(table, sales(table, np.random.default_rng(seed)))
 
 
 def _written(path: Path, models: list[bytes]) -> Path:

@@ -120,13 +120,18 @@ def read_boosters(path: Path, count: int) -> list[lgb.Booster]:
     return [lgb.Booster(model_str=model.decode()) for model in read_models(path, count)]
 
 
+def sales(table: Doubles, random: np.random.Generator) -> Doubles:
+    """What there is to learn: sales of each row, scattered."""
+    price, feat, display, week, income, lag = table.T
+    expected: Doubles = 300 / price + 60 * feat + 25 * display + 20 * np.sin(week / 8) + 4 * income + 0.4 * lag
+    return expected + random.normal(0, 5, len(table))
+
+
 def _trained(seed: int) -> bytes:
     table = rows(2000, seed)
     random = np.random.default_rng(seed)
     pull = random.uniform(0.5, 1.5, len(FEATURES))
-    price, feat, display, week, income, lag = table.T * pull[:, None]
-    sales = 300 / price + 60 * feat + 25 * display + 20 * np.sin(week / 8) + 4 * income + 0.4 * lag
-    data = lgb.Dataset(table, sales + random.normal(0, 5, len(sales)), feature_name=list(FEATURES))
+    data = lgb.Dataset(table, sales(table * pull, random), feature_name=list(FEATURES))
     wanted = {"objective": "regression", "num_leaves": LEAVES, "num_threads": 1, "verbosity": -1, "seed": seed}
     text: str = lgb.train(wanted, data, TREES).model_to_string()
     assert text.count(f"\nnum_leaves={LEAVES}\n") == TREES, "every tree must be grown to its full number of leaves"

@@ -9,10 +9,8 @@ import argparse
 import asyncio
 import cProfile
 import json
-import os
 import pstats
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from benchmarks.fleet import GROUP
-from benchmarks.machine import SERVER_CORE
+from benchmarks.load import read_bodies
 from benchmarks.payloads import BULK, PREDICT
 from benchmarks.processes import run
 from benchmarks.report import Figure
+from benchmarks.unserved import unserved
 
 if TYPE_CHECKING:
     from gateway.context import Context
@@ -188,33 +187,14 @@ def main() -> None:
     parser.add_argument("--bulk", type=Path, required=True, help="one JSON body a line")
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
-    os.sched_setaffinity(0, {SERVER_CORE})
-    with tempfile.TemporaryDirectory() as metrics:
-        # As in a served process: metrics go through mapped files. Set before the library is imported.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-        _measure(given)
-
-
-def _measure(given: argparse.Namespace) -> None:
-    from gateway.assembly import Assembly
-    from gateway.settings import Settings
-    from registry.home import Home
-
-    assembly = Assembly(Home(given.home.absolute()), Settings(), uri=None)
-    assembly.start()
-    try:
-        routes = {"single": (PREDICT, given.single), "bulk": (BULK, given.bulk)}
+    routes = {"single": (PREDICT, read_bodies(given.single)), "bulk": (BULK, read_bodies(given.bulk))}
+    with unserved(given.home) as context:
         if given.profile:
-            for path, file in routes.values():
-                show_profile(assembly.context, path, file.read_bytes().splitlines())
-            return
-        splits = {
-            name: asdict(split(assembly.context, path, file.read_bytes().splitlines()))
-            for name, (path, file) in routes.items()
-        }
-        sys.stdout.write(json.dumps(splits) + "\n")
-    finally:
-        assembly.stop()
+            for path, bodies in routes.values():
+                show_profile(context, path, bodies)
+        else:
+            splits = {name: asdict(split(context, path, bodies)) for name, (path, bodies) in routes.items()}
+            sys.stdout.write(json.dumps(splits) + "\n")
 
 
 if __name__ == "__main__":

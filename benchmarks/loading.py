@@ -40,17 +40,13 @@ class Readied:
     size: float
 
 
-def pack_one(text: bytes) -> bytes | None:
-    """The proven pack of a model, as registration makes it; None where the model stays native."""
+def pack_one(text: bytes) -> bytes:
+    """The proven pack of a model, as registration makes it. Raises NotPackableError: every model must be packable."""
     from workers.builder.proving import pack_artifact
-    from workers.packing.layout import NotPackableError
     from workers.runtimes.lightgbm import LIGHTGBM
 
     binding = _binding()
-    try:
-        return pack_artifact(LIGHTGBM, text, LIGHTGBM.load(text, binding), binding.signature).words.tobytes()
-    except NotPackableError:
-        return None
+    return pack_artifact(LIGHTGBM, text, LIGHTGBM.load(text, binding), binding.signature).words.tobytes()
 
 
 def write_ways(folder: Path, models: int) -> None:
@@ -71,13 +67,7 @@ def readied(way: str, folder: Path) -> Readied:
 
 def _packed(path: Path) -> Callable[[], object]:
     text = path.read_bytes()
-
-    def ready() -> bytes:
-        pack = pack_one(text)
-        assert pack is not None, "every model of the fleet must be packable"
-        return pack
-
-    return ready
+    return lambda: pack_one(text)
 
 
 def _native(path: Path) -> Callable[[], object]:

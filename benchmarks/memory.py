@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-import matplotlib as mpl
 import numpy as np
 
 from benchmarks import payloads
 from benchmarks.control import Control
 from benchmarks.machine import SERVER_CORE
 from benchmarks.payloads import PREDICT
+from benchmarks.plots import drawn
 from benchmarks.processes import house, load
 from benchmarks.report import Figure, say
 
@@ -86,24 +86,18 @@ def _figures(samples: Sequence[Sample], rates: Sequence[float], mapped: str) -> 
 
 def draw(samples: Sequence[Sample], path: Path, models: int) -> None:
     """Plot the samples."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     thousands = [sample.requests / 1000 for sample in samples]
-    axes.plot(thousands, [sample.anonymous for sample in samples], label="anonymous", linewidth=2)
-    axes.plot(thousands, [sample.file_backed for sample in samples], label="file-backed", linestyle="--")
-    axes.axhline(MAPPED_BYTES / 2**20, color="grey", linewidth=1, linestyle=":", label="bytes that may be mapped")
-    axes.set(
-        xlabel="thousand requests",
-        ylabel="resident memory, MiB",
-        title=f"{models:,} models touched at random, 64 MiB mapped at most",
-        ylim=(0, None),
-    )
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with drawn(path) as (axes,):
+        axes.plot(thousands, [sample.anonymous for sample in samples], label="anonymous", linewidth=2)
+        axes.plot(thousands, [sample.file_backed for sample in samples], label="file-backed", linestyle="--")
+        axes.axhline(MAPPED_BYTES / 2**20, color="grey", linewidth=1, linestyle=":", label="bytes that may be mapped")
+        axes.set(
+            xlabel="thousand requests",
+            ylabel="resident memory, MiB",
+            title=f"{models:,} models touched at random, 64 MiB mapped at most",
+            ylim=(0, None),
+        )
+        axes.legend()
 
 
 def _sample(pid: int, requests: int) -> Sample:

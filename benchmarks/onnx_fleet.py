@@ -24,7 +24,6 @@ _WEIGHTS: Final = "target_weights"
 _VALUES: Final = "nodes_values"
 _TINY: Final = 1e-30  # below it lies the one threshold that all copies share, beside zero
 
-Singles = NDArray[np.float32]
 Places = NDArray[np.intp]
 
 

@@ -90,11 +90,12 @@ def module(name: str, arguments: Sequence[str]) -> Iterator[Served]:
 
 
 def measure(
-    served: Served, path: str, bodies: Path, *, connections: int, seconds: float, idle: Sequence[Served] = ()
+    served: Served, path: str, bodies: Path, *, connections: int, seconds: float, among: Sequence[Served] = ()
 ) -> Load:
-    """Load one server for a while, alone on its core; the idle ones make room."""
-    for other in idle:
-        other.place(LOAD_CORE)
+    """Load one server for a while, alone on its core; the others among which it runs make room."""
+    for other in among:
+        if other is not served:
+            other.place(LOAD_CORE)
     served.place(SERVER_CORE)
     return load(served.port, path, bodies, "--connections", str(connections), "--seconds", str(seconds))
 

@@ -81,7 +81,7 @@ def as_text(figures: Sequence[Figure]) -> str:
     )
 
 
-def as_markdown(figures: Sequence[Figure], others: Sequence[str] = ()) -> str:
+def as_markdown(figures: Sequence[Figure], others: Sequence[str]) -> str:
     """The report for the documentation: machine, the figures, then other tables and plots, in Markdown already."""
     table = ["| what | figure | target | | absolutes: median (range) |", "| --- | --- | --- | --- | --- |"]
     table += [f"| {f.what} | {f.shown} | {f.target} | {f.verdict} | {f.beside} |" for f in figures]
@@ -100,8 +100,8 @@ def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {line} |" for line in spelled)
 
 
-def write_into(path: Path, command: str, report: str) -> None:
-    """Replace what a command has written into a document before.
+def write_into(path: Path, command: str, figures: Sequence[Figure], others: Sequence[str] = ()) -> None:
+    """Replace what a command has written into a document before: its figures, then other tables and plots.
 
     Raises:
         ValueError: if the document does not mark its place.
@@ -112,5 +112,5 @@ def write_into(path: Path, command: str, report: str) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} must hold the lines {mark!r} and {END!r}")
-    path.write_text(f"{before}{mark}\n\n{report}\n\n{END}{after}")
+    path.write_text(f"{before}{mark}\n\n{as_markdown(figures, others)}\n\n{END}{after}")
     say(f"wrote {path}")

@@ -4,7 +4,6 @@ The same thousand models and the same rows everywhere. Every round measures each
 that what the machine does meanwhile falls on all of them; a figure is the median of the rounds' ratios.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from benchmarks.control import Control
 from benchmarks.families import Family, import_families
 from benchmarks.fleet import FEATURES, keys, read_boosters
 from benchmarks.load import Load
-from benchmarks.machine import LOAD_CORE, SERVER_CORE
+from benchmarks.machine import LOAD_CORE
+from benchmarks.native import loop_rate
 from benchmarks.onnx_fleet import write_onnx_fleet
 from benchmarks.payloads import BULK, PREDICT
-from benchmarks.processes import Served, house, measure, module, run
+from benchmarks.processes import Served, house, measure, module
 from benchmarks.report import Figure, of_rounds, say, spread
 
 MODELS: Final = 1000
@@ -97,8 +97,7 @@ def _round(
     everyone = (echo, ours, rival)
 
     def one(served: Served, path: str, file: Path, connections: int) -> Load:
-        idle = [other for other in everyone if other is not served]
-        return measure(served, path, file, connections=connections, seconds=seconds, idle=idle)
+        return measure(served, path, file, connections=connections, seconds=seconds, among=everyone)
 
     return Measured(
         echo=one(echo, PREDICT, bodies.single, MANY),
@@ -117,10 +116,7 @@ def _round(
 def _native(everyone: tuple[Served, ...], parquet: Path, bodies: Path, seconds: float) -> float:
     for served in everyone:
         served.place(LOAD_CORE)
-    core, models = str(SERVER_CORE), str(MODELS)
-    arguments = ["--fleet", str(parquet), "--bodies", str(bodies), "--models", models, "--core", core]
-    rate: float = json.loads(run("native", [*arguments, "--seconds", str(seconds)]))["rate"]
-    return rate
+    return loop_rate(parquet, bodies, MODELS, seconds)
 
 
 def _expected(singles: Path, parquet: Path) -> list[float]:

@@ -4,6 +4,7 @@ Before each case its number goes to `FOLDER/case`, so that whoever finds this pr
 became of the cases goes to stdout as JSON.
 """
 
+import ctypes
 import mmap
 import pickle
 import sys
@@ -64,7 +65,7 @@ class Desk:
             states = np.zeros(1, dtype=np.int8)
             addresses = [np.array([address]) for address in (pack, row, out)]
             state = score_row(pack, row, out, scratch) if turn else score_rows(*addresses, states, scratch)
-            if state == GOOD and UNTOUCHED in _read(out, columns):
+            if state == GOOD and UNTOUCHED in ctypes.string_at(out, 8 * columns):
                 return "unwritten"
         return "sound"
 
@@ -131,12 +132,6 @@ def main(what: str, folder: Path, seed: str, cases: int) -> dict[str, Any]:
             if said not in ("refused", "damaged", "answered", "sound"):
                 failed.append([number, said])
     return {"became": dict(became), "failed": failed[:20]}
-
-
-def _read(address: int, columns: int) -> bytes:
-    import ctypes
-
-    return ctypes.string_at(address, 8 * columns)
 
 
 if __name__ == "__main__":

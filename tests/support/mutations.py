@@ -12,7 +12,6 @@ from workers.packing.layout import HEAD_WORDS, LINE_WORDS, MOST_RAW, bits
 
 _LARGE: Final = (1 << 15, 1 << 16, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1)
 _SIGNED: Final = 1 << 64
-_FIELDS: Final = tuple(range(16))
 _NUMBERS: Final = (0.0, -0.0, 1.5, -3.0, 40.0, float("inf"), float("-inf"), float("nan"), 1e308)
 
 Words = list[int]
@@ -115,7 +114,7 @@ def _columns(random: Random, raw: int, outputs: int, columns: int, groups: int) 
 
 
 def _head(random: Random, words: Words, _width: int) -> None:
-    field = random.choice(_FIELDS)
+    field = random.randrange(HEAD_WORDS)
     words[field] = near(random, words[field], len(words))
 
 

@@ -13,7 +13,6 @@ from tests.support.mutations import as_bytes, mutated, near
 from workers.packing.wire import checksum_of
 from workers.segments.layout import MAX_HEADER, SegmentHeader, read_header
 
-_BOUNDS: Final = ("frame_bounds", "meta_bounds", "pack_bounds")
 METAS: Final = (
     None, 7, [], [None] * 5, ["k"], ["k", 1, 2, 3, 4, 5], ["k", {}, None, [], None], ["k", None, None, [[]], None],
     ["k", None, None, "ab", None], ["k", None, None, [], ["a", -1, -1]], ["k", None, None, [], None, {}],

@@ -1,6 +1,7 @@
 """Packed models answer from the mapped segment as their native library would, whatever lies beside them."""
 
 import asyncio
+import ctypes
 import os
 from pathlib import Path
 
@@ -209,10 +210,10 @@ def test_a_mapping_lives_as_long_as_a_call_that_began_before_it_was_taken_away(s
         mappings = Mappings(budget_bytes=1)
         pin = mappings.pin
         base = mappings.map(first)
-        before = bytes((np.ctypeslib.ctypes.c_char * 64).from_address(base))
+        before = ctypes.string_at(base, 64)
         mappings.map(second)
         assert first.base == 0
-        assert bytes((np.ctypeslib.ctypes.c_char * 64).from_address(base)) == before
+        assert ctypes.string_at(base, 64) == before
         assert _is_mapped(base)
         del pin
         assert not _is_mapped(base)

@@ -257,8 +257,14 @@ def columns(handle, drop=None, remainder="passthrough", numbers=("a",)):
 
 
 @cache
-def encoded_pair(handle, drop, missing=False):
-    return pair(Pipeline([("columns", columns(handle, drop)), ("line", Ridge())]), NAMES, missing=missing, y=None)
+def encoded_pair(handle, drop):
+    return pair(Pipeline([("columns", columns(handle, drop)), ("line", Ridge())]), NAMES)
+
+
+@cache
+def filled_pair():
+    inner = columns("ignore", numbers=("a", "b"))
+    return pair(Pipeline([("columns", inner), ("line", Ridge())]), NAMES, missing=True)
 
 
 @pytest.mark.parametrize("drop", [None, "first", "if_binary"])
@@ -335,7 +341,7 @@ TEXT = st.sampled_from([*TEXTS, "unseen", None])
 NATIVES = {
     "ignored": lambda: encoded_pair("ignore", None),
     "refused": lambda: encoded_pair("error", "first"),
-    "missing": lambda: encoded_pair("ignore", None, missing=True),
+    "filled": filled_pair,
     "clipped": cache(lambda: pair(make_pipeline(SimpleImputer(), MinMaxScaler(clip=True), Ridge()), ("a", "k"))),
     "plain": cache(lambda: pair(Lasso(0.1), ("a", "b"))),
 }
@@ -348,14 +354,8 @@ NATIVES = {
 )
 def test_any_row_is_answered_or_refused_as_natively(name, cells):
     matrix = np.array([[np.nan, *row[1:]] for row in cells])
-    model, pack, of = NATIVES[name]() if name != "missing" else pair_of_missing()
+    model, pack, of = NATIVES[name]()
     assert_agree(model, pack, of, Features(matrix, {0: [row[0] for row in cells]}), slack=100.0)
-
-
-@cache
-def pair_of_missing():
-    inner = columns("ignore", numbers=("a", "b"))
-    return pair(Pipeline([("columns", inner), ("line", Ridge())]), NAMES, missing=True)
 
 
 @settings(deadline=None, max_examples=40)

@@ -1,7 +1,8 @@
 """Whatever becomes of a segment with packs, or of a pack whose checksums are true: no crash, no hang, no other answer.
 
 Packs that mean harm are given to the kernel in a process of their own, which may die of them: then the case that
-killed it is told by seed and number, and `run(seed, number)` of `tests.support.hostile` repeats it.
+killed it is told by seed and number: `packs` or `segments` of `tests.support.hostile`, given the folder and called with
+`Random("seed/number")`, repeats it.
 """
 
 import json
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.keys import key_id
+from tests.support.damage import LIES, flipped, header_text, with_header
 from tests.support.packs import Written, choices, numbers
 from tests.support.readings import read_all
 from tests.support.rewrites import METAS, Parts
@@ -82,13 +84,6 @@ def refused(tmp_path: Path, whole: Whole, data: bytes) -> list[bytes]:
     assert list(found) == list(whole.answers), "a model was lost without a word"
     assert all(found[one] in (None, whole.answers[one]) for one in found), "another answer"
     return [one for one, answer in found.items() if answer is None]
-
-
-def flipped(data: bytes, *bits_: int) -> bytes:
-    damaged = bytearray(data)
-    for bit in bits_:
-        damaged[bit // 8] ^= 1 << bit % 8
-    return bytes(damaged)
 
 
 def test_what_is_written_is_what_is_read(whole, tmp_path):
@@ -162,10 +157,7 @@ def test_runs_of_bytes_swapped_zeroed_or_repeated_never_make_another_answer(whol
 @pytest.mark.parametrize(
     ("honest", "lie"),
     [
-        (b'"format":"2"', b'"format":"3"'),
-        (b'"format":"2"', b'"format":"1"'),
-        (b'"format":"2"', b'"format":2'),
-        (b'"kind":"models"', b'"kind":"stored"'),
+        *LIES,
         (b'"pack_format":"1"', b'"pack_format":"2"'),
         (b'"pack_format":"1"', b'"pack_format":1'),
         (b'"verdicts":"packed,unknown', b'"verdicts":"unknown,packed'),
@@ -174,17 +166,14 @@ def test_runs_of_bytes_swapped_zeroed_or_repeated_never_make_another_answer(whol
         (b'"packs":{"dtype":"I64","shape":[', b'"packs":{"dtype":"I64","shape":[-'),
         (b'"padding":{"dtype":"U8","shape":[', b'"padding":{"dtype":"U8","shape":[1'),
         (b'"packs":', b'"stacks":'),
-        (b'"stored":', b'"strewn":'),
     ],
 )
 def test_another_version_or_a_header_that_lies_is_refused(whole, tmp_path, honest, lie):
-    start = len(whole.parts.header.spelled)
-    text = whole.data[8:start]
+    text = header_text(whole.data)
     assert honest in text
     lied = text.replace(honest, lie)
-    for name in (lied, lied[: len(text)].ljust(len(text))):
-        data = len(name).to_bytes(8, "little") + name + whole.data[start:]
-        assert answers_of(tmp_path, whole, data) is None
+    for said in (lied, lied[: len(text)].ljust(len(text))):
+        assert answers_of(tmp_path, whole, with_header(whole.data, said)) is None
 
 
 @pytest.mark.parametrize("meta", METAS, ids=json.dumps)
