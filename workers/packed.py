@@ -4,9 +4,9 @@ A pack needs no load: its segment is mapped, and the pack is checked when this p
 on the spot if its pages are in memory already; only what must come from the disk is waited for in a thread.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from ctypes import string_at
 from itertools import pairwise
 from typing import Final
 
@@ -73,8 +73,7 @@ class PackedModels:
             SegmentDamagedError: if it is damaged.
         """
         packs = resolved.packs
-        base = packs.base or self._mappings.map(packs)
-        packs.used = self._mappings.count
+        base = self._base(packs)
         if not packs.checked[resolved.row]:
             if not resident(base + resolved.pack, packs.length(resolved.row)):
                 return 0
@@ -83,11 +82,17 @@ class PackedModels:
 
     def bring(self, resolved: Resolved) -> int:
         """The address of a packed model, read from the disk if need be. Raises as `address`."""
-        packs = resolved.packs
+        _pin = self._mappings.pin  # whoever asked may have given up
+        base = self._base(resolved.packs)
+        if not resolved.packs.checked[resolved.row]:
+            _check(resolved, base)
+        return base + resolved.pack
+
+    def _base(self, packs: PackFile) -> int:
+        """Where packs are mapped, which they are now; notes that they are used."""
         base = packs.base or self._mappings.map(packs)
         packs.used = self._mappings.count
-        _check(resolved, base)
-        return base + resolved.pack
+        return base
 
     def score(self, resolved: Resolved, address: int, features: Features) -> Matrix:
         """Scores of one model for all rows of a call, float64, shape (rows, signature.width).
@@ -119,14 +124,17 @@ class PackedModels:
         sheet: Sheet,
         addresses: Sequence[int],
         key_rows: NDArray[np.int32],
-        found: Sequence[Resolved | None],
+        coded: Sequence[Resolved | None],
         problems: dict[int, Problem],
     ) -> None:
-        """Score the rows whose key has an address; a refused row is a problem of its key, whose rows then hold NaN."""
-        packs = np.array(addresses, dtype=np.int64)[key_rows]
+        """Score the rows whose key has an address; a refused row is a problem of its key, whose rows then hold NaN.
+
+        `coded` is for each key what it resolved to, empty if no pack has codes.
+        """
+        packs = np.frombuffer(array("q", addresses), dtype=np.int64)[key_rows]
         rows = _by_key(key_rows, len(addresses))
         rows = rows[packs[rows] != 0]
-        matrix = _with_codes(sheet.features, addresses, key_rows, found)
+        matrix = _with_codes(sheet.features, addresses, key_rows, coded)
         states = np.zeros(len(rows), dtype=np.int8)
         sources = matrix.ctypes.data + rows * (8 * matrix.shape[1])
         outs = sheet.address + rows * sheet.stride
@@ -172,7 +180,8 @@ def check_pack(packs: PackFile, row: int, base: int, shape: tuple[int, int, int]
         SegmentDamagedError: if it is not what was written.
     """
     address, words = base + packs.offset(row), packs.length(row) // 8
-    if checksum_of(string_at(address, 8 * words)) != packs.checksum(row):
+    # From the file and not where it is mapped: what the disk cannot give is an error then, and no other thread waits.
+    if checksum_of(packs.read(row)) != packs.checksum(row):
         raise SegmentDamagedError(f"the pack of {key!r} does not have its checksum")
     if check(address, words, *shape) != SOUND:
         raise SegmentDamagedError(f"the pack of {key!r} is not sound")
@@ -192,9 +201,9 @@ def _run(packs: Addresses, sources: Addresses, outs: Addresses, states: NDArray[
 def _with_codes(
     features: Features, addresses: Sequence[int], key_rows: NDArray[np.int32], found: Sequence[Resolved | None]
 ) -> Matrix:
-    """The rows of a call with each model's codes in its own rows; copied only where there are codes."""
+    """The rows of a call with each model's codes in its own rows; copied only if anything was found that has codes."""
     matrix: Matrix = np.ascontiguousarray(features.matrix, dtype=np.float64)  # who takes addresses makes sure
-    if not features.text and not any(one is not None and one.codes for one in found):
+    if not found:
         return matrix
     matrix = matrix.copy()
     groups = rows_by_key(key_rows, len(found), len(matrix))

@@ -22,7 +22,7 @@ Rows = Sequence[int]
 
 
 class Bulk:
-    """The keys of a call resolved in one release. Belongs to one call.
+    """The keys of a call resolved in one release. Belongs to one call, which holds a pin from before it is made.
 
     Attributes:
         found: for each key its model's place, or None.
@@ -31,34 +31,38 @@ class Bulk:
         distant: positions of packs that must be brought from the disk first.
         warm: positions and models of those that are loaded.
         cold: positions of models that must be loaded.
+        coded: whether any pack has codes.
     """
 
-    __slots__ = ("addresses", "cold", "distant", "found", "problems", "warm")
+    __slots__ = ("addresses", "coded", "cold", "distant", "found", "problems", "warm")
 
     def __init__(
-        self, held: HeldRelease, call: ScoreCall, cache: ModelCache, address: Callable[[Resolved], int]
+        self, held: HeldRelease, call: ScoreCall, cache: ModelCache, address: Callable[[Resolved], int], now: int
     ) -> None:
-        """`address` answers a packed model's address, 0 if it is distant, or raises what is wrong with it."""
+        """`address` answers a packed model's address, 0 if it is distant, or raises what is wrong with it.
+
+        `now` is what packs that are used note, as `PackFile.used`.
+        """
         self.problems: dict[int, Problem] = {}
-        self.found: list[Resolved | None] = []
+        self.found: list[Resolved | None] = list(map(held.remembered.get, call.keys))
         self.addresses: list[int] = []
         self.distant: list[int] = []
         self.warm: list[tuple[int, LoadedModel]] = []
         self.cold: list[int] = []
-        remembered, max_level, disabled = held.remembered, call.max_level, call.disabled
-        for position, key in enumerate(call.keys):
+        self.coded = False
+        self._resolve(held, call)
+        for position, resolved in enumerate(self.found):
             at = 0
-            resolved = remembered.get(key)
-            if resolved is None or disabled or resolved.use.fallback_level > max_level:
-                resolved = self._resolve(held, call, position)
             if resolved is not None:
                 packs = resolved.packs
-                # Where nothing stands in the way, `address` would say just this.
-                if packs.base and packs.checked[resolved.row]:
-                    at = packs.base + resolved.pack
+                base = packs.base  # read once: another call may unmap it meanwhile
+                if base and packs.checked[resolved.row]:  # then `address` would say and note just this
+                    packs.used = now
+                    at = base + resolved.pack
                 else:
                     at = self._look_closer(position, resolved, cache, address)
-            self.found.append(resolved)
+                if resolved.codes:
+                    self.coded = True
             self.addresses.append(at)
 
     def uses(self) -> list[ModelUse | None]:
@@ -68,12 +72,16 @@ class Bulk:
             uses[position] = None
         return uses
 
-    def _resolve(self, held: HeldRelease, call: ScoreCall, position: int) -> Resolved | None:
-        try:
-            return held.resolve(call.keys[position], call.max_level, call.disabled)
-        except Problem as problem:
-            self.problems[position] = problem
-            return None
+    def _resolve(self, held: HeldRelease, call: ScoreCall) -> None:
+        """Look closer at what is not remembered, or may be ruled out for this call."""
+        found, max_level, disabled = self.found, call.max_level, call.disabled
+        for position, resolved in enumerate(found):
+            if resolved is None or disabled or resolved.use.fallback_level > max_level:
+                try:
+                    found[position] = held.resolve(call.keys[position], max_level, disabled)
+                except Problem as problem:
+                    found[position] = None
+                    self.problems[position] = problem
 
     def _look_closer(
         self, position: int, resolved: Resolved, cache: ModelCache, address: Callable[[Resolved], int]

@@ -5,7 +5,7 @@ more than the work. Models that must be loaded are awaited; large calls are scor
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -116,10 +116,7 @@ class LocalWorker:
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
             predict = await self._predictor(resolved)
-            if len(call.features) <= INLINE_ROWS:
-                scores = predict(call.features)
-            else:
-                scores = await self._in_thread(partial(predict, call.features))
+            scores = await self._run(partial(predict, call.features), large=len(call.features) > INLINE_ROWS)
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
             return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
@@ -140,63 +137,60 @@ class LocalWorker:
         sheet = Sheet(call.features, held.signature.width)
         pin = self._mappings.pin
         large = len(call.features) > INLINE_ROWS
-        work = partial(self._resolved, held, call)
-        bulk = await self._in_thread(work) if large else work()
-        await self._bring(bulk)
-        score = partial(self._score_warm, sheet, bulk, call)
-        if large:
-            await self._in_thread(score)
-        else:
-            score()
+        bulk = await self._run(partial(self._resolved, pin, held, call), large=large)
+        if bulk.distant:
+            await self._bring(bulk)
+        await self._run(partial(self._score_warm, pin, sheet, bulk, call), large=large)
+        del pin  # what was unmapped meanwhile need not wait for models to be loaded
         for chunk in self._chunks(bulk.cold, bulk.found):
             await self._score_cold(sheet, bulk, chunk, call, large=large)
-        del pin
         return ScoreAnswer(sheet.scores, bulk.uses(), bulk.problems)
 
-    def _resolved(self, held: HeldRelease, call: ScoreCall) -> Bulk:
-        return Bulk(held, call, self._cache, self._address)
+    # Work in a thread goes on when its caller has given up, so it holds the pin itself.
+
+    def _resolved(self, _pin: Pin, held: HeldRelease, call: ScoreCall) -> Bulk:
+        return Bulk(held, call, self._cache, self._address, self._mappings.count)
 
     def _address(self, resolved: Resolved) -> int:
         return self._packed.address(resolved)
 
     async def _bring(self, bulk: Bulk) -> None:
-        """Have packs read from the disk, all at once as far as the threads go."""
-        places = [resolved for position in bulk.distant if (resolved := bulk.found[position]) is not None]
-        brought = await asyncio.gather(
-            *[self._loader.run(partial(self._packed.bring, resolved)) for resolved in places], return_exceptions=True
-        )
-        for position, outcome in zip(bulk.distant, brought, strict=True):
-            if isinstance(outcome, Problem):
-                bulk.problems[position] = outcome
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            else:
-                bulk.addresses[position] = outcome
+        """Have packs read from the disk, each once, in the order they lie in, as many at once as loads."""
+        wanted: dict[tuple[int, int], list[int]] = {}
+        for position in bulk.distant:
+            resolved = _found(bulk, position)
+            wanted.setdefault((id(resolved.packs), resolved.row), []).append(position)
+        ordered = [wanted[place] for place in sorted(wanted)]
+        for start in range(0, len(ordered), LOADS_AT_ONCE):
+            places = ordered[start : start + LOADS_AT_ONCE]
+            brought = [
+                self._loader.run(partial(self._packed.bring, _found(bulk, positions[0]))) for positions in places
+            ]
+            for positions, outcome in zip(places, await _outcomes(brought), strict=True):
+                for position in positions:
+                    if isinstance(outcome, Problem):
+                        bulk.problems[position] = outcome
+                    else:
+                        bulk.addresses[position] = outcome
 
-    def _score_warm(self, sheet: Sheet, bulk: Bulk, call: ScoreCall) -> None:
+    def _score_warm(self, _pin: Pin, sheet: Sheet, bulk: Bulk, call: ScoreCall) -> None:
         if any(bulk.addresses) and call.key_rows is not None:
-            self._packed.score_sheet(sheet, bulk.addresses, call.key_rows, bulk.found, bulk.problems)
+            coded = bulk.found if bulk.coded else ()
+            self._packed.score_sheet(sheet, bulk.addresses, call.key_rows, coded, bulk.problems)
         if bulk.warm:
             score_models(sheet, bulk.problems, bulk.warm, _rows(call))
 
     async def _score_cold(
         self, sheet: Sheet, bulk: Bulk, chunk: Sequence[int], call: ScoreCall, *, large: bool
     ) -> None:
-        places = [resolved for position in chunk if (resolved := bulk.found[position]) is not None]
-        loaded = await asyncio.gather(*map(self._loader.load, places), return_exceptions=True)
+        loads = [self._loader.load(_found(bulk, position)) for position in chunk]
         ready: list[tuple[int, LoadedModel]] = []
-        for position, outcome in zip(chunk, loaded, strict=True):
+        for position, outcome in zip(chunk, await _outcomes(loads), strict=True):
             if isinstance(outcome, Problem):
                 bulk.problems[position] = outcome
-            elif isinstance(outcome, BaseException):
-                raise outcome
             else:
                 ready.append((position, outcome))
-        score = partial(score_models, sheet, bulk.problems, ready, _rows(call))
-        if large:
-            await self._in_thread(score)
-        else:
-            score()
+        await self._run(partial(score_models, sheet, bulk.problems, ready, _rows(call)), large=large)
 
     def _chunks(self, cold: Sequence[int], found: Sequence[Resolved | None]) -> Iterator[list[int]]:
         """Cold keys, so many at a time that their models together stay within a quarter of their budget.
@@ -216,8 +210,26 @@ class LocalWorker:
         if chunk:
             yield chunk
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _run(self, work: Callable[[], T], *, large: bool) -> T:
+        """Do work here, or in a thread if it is large."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work) if large else work()
+
+
+async def _outcomes(begun: Sequence[Awaitable[T]]) -> list[T | Problem]:
+    """What becomes of each, a refusal being an outcome as well; raises what is none."""
+    outcomes = await asyncio.gather(*begun, return_exceptions=True)
+    found: list[T | Problem] = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, Problem):
+            raise outcome
+        found.append(outcome)
+    return found
+
+
+def _found(bulk: Bulk, position: int) -> Resolved:
+    resolved = bulk.found[position]
+    assert resolved is not None, "what is distant or cold was found"
+    return resolved
 
 
 def _rows(call: ScoreCall) -> list[Rows]:
