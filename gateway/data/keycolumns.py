@@ -33,7 +33,7 @@ class KeyRows:
 def read_keys(schema: KeySchema, columns: Sequence[Sequence[Any]], fault: Fault) -> KeyRows:
     """Distinct keys of rows given as one column of cells a key field; faulty keys are told to `fault`."""
     if all(map(_is_clean, columns)):
-        return distinct_keys(columns)
+        return _distinct(columns)
     raw = columns
     if not all(set(map(type, column)) <= _CLEAN for column in columns):
         raw = [_checked(field, column, fault) for field, column in zip(schema.fields, columns, strict=True)]
@@ -78,8 +78,7 @@ def _is_clean(column: Sequence[Any]) -> bool:
     return joined.isascii() and (len(joined) <= MAX_VALUE_BYTES or max(map(len, column)) <= MAX_VALUE_BYTES)
 
 
-def distinct_keys(columns: Sequence[Sequence[str]]) -> KeyRows:
-    """Distinct keys of rows whose key values are sound, given as one column a key field."""
+def _distinct(columns: Sequence[Sequence[str]]) -> KeyRows:
     keys = list(zip(*columns, strict=True))
     index = dict.fromkeys(keys)
     if len(index) == len(keys):  # a row a key

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.data.cells import ABSENT, EXACT, number
-from gateway.data.keycolumns import KeyRows, distinct_keys
+from gateway.data.keycolumns import KeyRows
 from gateway.data.rows import RowReader
-from gateway.data.scan import FLAG, KEY, NULLABLE, NUMBER, WHOLE, scan
+from gateway.data.scan import FLAG, KEY, NULLABLE, NUMBER, WHOLE, key_values, number_keys, scan
 from registry.keys import KeySchema
 from registry.signature import FLOAT32_MAX, InputSpec
 from workers.features import Features, Matrix
@@ -48,7 +48,8 @@ def read_plain(
     named = frozenset(names)
     if not all(_finished(matrix[:, position], spec, named) for position, spec in enumerate(inputs)):
         return None
-    return distinct_keys(_texts(rows, spans[:, :, :count])), Features(matrix)
+    keys = _keys(rows, spans, count)
+    return None if keys is None else (keys, Features(matrix))
 
 
 def _planned(
@@ -86,7 +87,10 @@ def _finished(column: NDArray[np.float64], spec: InputSpec, named: frozenset[str
     return True
 
 
-def _texts(rows: bytes, spans: NDArray[np.int32]) -> list[list[str]]:
-    """Key values by field."""
-    text = rows.decode("latin-1")  # a character a byte; those of key values are all ASCII
-    return [[text[start:end] for start, end in zip(*field.tolist(), strict=True)] for field in spans]
+def _keys(rows: bytes, spans: NDArray[np.int32], count: int) -> KeyRows | None:
+    """Distinct keys; those of plain rows are sound as they stand."""
+    numbered = number_keys(rows, spans, count)
+    if numbered is None:
+        return None
+    firsts, key_rows = numbered
+    return KeyRows(key_values(rows, spans, firsts), key_rows)

@@ -6,6 +6,7 @@ at the first cell that is anything else: then the whole bulk is parsed the ordin
 So what is read here is a part of JSON (RFC 8259), never more than that.
 """
 
+import os
 from typing import Any, Final
 
 import numpy as np
@@ -16,9 +17,9 @@ from registry.keys import MAX_VALUE_BYTES
 from workers.features import Matrix
 from workers.packing.addresses import byte_at
 from workers.packing.compiling import compiled
-from workers.packing.numerals import POWERS, read_number
+from workers.packing.numerals import read_number
 
-COMPILED_IN: Final = ("addresses", "numerals"), "f6b295530d06"  # as in `workers.packing.kernel`
+COMPILED_IN: Final = ("addresses", "numerals"), "4a6c31696cc4"  # as in `workers.packing.kernel`
 
 # What a column holds: numbers, whole numbers that float64 holds exactly, true and false, key values; or one of them or
 # null.
@@ -33,6 +34,12 @@ _LONGEST_KEY: Final = 18
 _MOST_BYTES: Final = MAX_VALUE_BYTES
 _NAN_BITS: Final = np.uint64(0x7FF8000000000000)
 _NEGATIVE_ZERO: Final = np.uint64(1 << 63)
+
+_SEED: Final = np.uint64(int.from_bytes(os.urandom(8)))  # so that nobody can know which keys fall together
+_PRIME: Final = np.uint64(0x100000001B3)
+_BETWEEN: Final = np.uint64(256)  # what no byte is
+_HIGH: Final = np.uint64(32)
+_FARTHEST: Final = 64  # places looked at for a key
 
 _inner: Final = njit(error_model="numpy")
 
@@ -96,12 +103,12 @@ def _whole(at: int) -> Any:
 
 
 @_inner
-def _number(at: int, powers: Any) -> Any:
+def _number(at: int) -> Any:
     """The bits of a number, and where it ends, 0 if there is none; what Python would read alike."""
     first = at + 1 if byte_at(at) == _MINUS else at
     if not _is_digit(first) or (byte_at(first) == _ZERO and _is_digit(first + 1)):
         return _NAN_BITS, 0
-    bits, end, read = read_number(at, powers)
+    bits, end, read = read_number(at)
     # Minus zero is a whole number to one parser and a fraction to another.
     return bits, (end if read and bits != _NEGATIVE_ZERO else 0)
 
@@ -121,10 +128,8 @@ def _key(at: int) -> Any:
     return first, end, (end + 1 if code == _QUOTE and 0 < end - first <= _MOST_BYTES else 0)
 
 
-@compiled(
-    "int64(int64, int64, int64[::1], int64[::1], uint64[:, ::1], float64[:, ::1], uint64[:, ::1], int32[:, :, ::1])"
-)
-def _scan(start: int, end: int, kinds: Any, places: Any, powers: Any, matrix: Any, words: Any, spans: Any) -> int:
+@compiled("int64(int64, int64, int64[::1], int64[::1], float64[:, ::1], uint64[:, ::1], int32[:, :, ::1])")
+def _scan(start: int, end: int, kinds: Any, places: Any, matrix: Any, words: Any, spans: Any) -> int:
     """Read array rows, with commas between, up to `end`, where a zero byte stands; answers how many, -1 if it gave up.
 
     `words` are the bits of `matrix`; what else is asked and filled `scan` says.
@@ -143,7 +148,7 @@ def _scan(start: int, end: int, kinds: Any, places: Any, powers: Any, matrix: An
             if behind:
                 words[row, place] = _NAN_BITS
             elif kind == NUMBER:
-                words[row, place], behind = _number(at, powers)
+                words[row, place], behind = _number(at)
             elif kind == WHOLE:
                 matrix[row, place], behind = _whole(at)
             elif kind == FLAG:
@@ -179,5 +184,98 @@ def scan(
         spans: int32, shape (fields, 2, most rows), filled: where in `rows` each key value begins and ends.
     """
     start = np.frombuffer(rows, dtype=np.uint8).ctypes.data
-    found: int = _scan(start, start + len(rows), kinds, places, POWERS, matrix, matrix.view(np.uint64), spans)
+    found: int = _scan(start, start + len(rows), kinds, places, matrix, matrix.view(np.uint64), spans)
     return found
+
+
+@_inner
+def _mixed(start: int, spans: Any, row: int, seed: Any) -> Any:
+    """A hash of a row's key values (FNV-1a by G. Fowler, L. C. Noll and K.-P. Vo, folded)."""
+    mixed = seed
+    for field in range(len(spans)):
+        for at in range(start + spans[field, 0, row], start + spans[field, 1, row]):
+            mixed = (mixed ^ np.uint64(byte_at(at))) * _PRIME
+        mixed = (mixed ^ _BETWEEN) * _PRIME
+    return mixed ^ (mixed >> _HIGH)
+
+
+@_inner
+def _same(start: int, spans: Any, row: int, other: int) -> bool:
+    """Whether two rows have the same key values."""
+    for field in range(len(spans)):
+        first, second = spans[field, 0, row], spans[field, 0, other]
+        length = spans[field, 1, row] - first
+        if spans[field, 1, other] - second != length:
+            return False
+        for at in range(start, start + length):
+            if byte_at(at + first) != byte_at(at + second):
+                return False
+    return True
+
+
+@compiled("int64(int64, int32[:, :, ::1], uint64, int32[::1], int32[::1], int32[::1])")
+def _number_keys(start: int, spans: Any, seed: Any, slots: Any, key_rows: Any, firsts: Any) -> int:
+    """See `number_keys`; `slots` are zeros, a power of two of them, `firsts` is filled with each key's first row."""
+    keys = 0
+    for row in range(len(key_rows)):
+        slot = np.int64(_mixed(start, spans, row, seed)) & (len(slots) - 1)
+        looked = 0
+        while slots[slot] and not _same(start, spans, row, firsts[slots[slot] - 1]):
+            slot = (slot + 1) & (len(slots) - 1)
+            looked += 1
+            if looked == _FARTHEST:
+                return -1
+        if not slots[slot]:
+            firsts[keys] = row
+            keys += 1
+            slots[slot] = keys
+        key_rows[row] = slots[slot] - 1
+    return keys
+
+
+def number_keys(
+    rows: bytes, spans: NDArray[np.int32], count: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+    """The first row of each distinct key, and for each row the number of its key; None if too many fall together.
+
+    Args:
+        rows: as `scan` read them.
+        spans: as `scan` filled them.
+        count: of rows.
+    """
+    slots = np.zeros(2 << count.bit_length(), dtype=np.int32)
+    key_rows = np.empty(count, dtype=np.int32)
+    firsts = np.empty(count, dtype=np.int32)
+    keys = _number_keys(np.frombuffer(rows, dtype=np.uint8).ctypes.data, spans, _SEED, slots, key_rows, firsts)
+    return None if keys < 0 else (firsts[:keys], key_rows)
+
+
+@compiled("int64(int64, int32[:, :, ::1], int32[::1], uint8[::1])")
+def _gather(start: int, spans: Any, chosen: Any, text: Any) -> int:
+    """Copy the key values of some rows, a line each; answers how many bytes."""
+    size = 0
+    for row in chosen:
+        for field in range(len(spans)):
+            for at in range(start + spans[field, 0, row], start + spans[field, 1, row]):
+                text[size] = byte_at(at)
+                size += 1
+            text[size] = _NEWLINE
+            size += 1
+    return size
+
+
+def key_values(rows: bytes, spans: NDArray[np.int32], chosen: NDArray[np.int32]) -> list[tuple[str, ...]]:
+    """The key values of some rows, field by field.
+
+    Args:
+        rows: as `scan` read them.
+        spans: as `scan` filled them.
+        chosen: numbers of rows, none twice.
+    """
+    fields = len(spans)
+    room = np.empty(len(rows) + fields * len(chosen), dtype=np.uint8)
+    size = _gather(np.frombuffer(rows, dtype=np.uint8).ctypes.data, spans, chosen, room)
+    values = (
+        room[:size].tobytes().decode("ascii").split("\n")
+    )  # a line's end is in no key value, nor is more than ASCII
+    return list(zip(*[values[field:-1:fields] for field in range(fields)], strict=True))

@@ -47,7 +47,7 @@ def _powers() -> NDArray[np.uint64]:
     return table
 
 
-POWERS: Final = _powers()
+_POWERS: Final = _powers()
 _EXACT_POWERS: Final = np.array([10.0**power for power in range(23)])  # the powers of ten that are float64 themselves
 
 
@@ -72,7 +72,7 @@ def _product(one: Any, other: Any) -> Any:
 
 
 @_inner
-def _nearest(digits: Any, power: int, powers: Any) -> Any:
+def _nearest(digits: Any, power: int) -> Any:
     """The bits of the float64 nearest to digits * 10**power, above zero; 0 where that is not certain."""
     if digits < _MANTISSAS and abs(power) < len(_EXACT_POWERS):
         # Both are float64, so their quotient or product is rounded once (W. Clinger, "How to Read Floating Point
@@ -84,9 +84,9 @@ def _nearest(digits: Any, power: int, powers: Any) -> Any:
     shift = _leading_zeros(digits)
     wide = digits << np.uint64(shift)
     exponent = ((217706 * power) >> 16) + 64 + 1023 - shift
-    high, low = _product(wide, powers[power - _LEAST, 0])
+    high, low = _product(wide, _POWERS[power - _LEAST, 0])
     if high & _EDGE == _EDGE and low + wide < low:
-        more, rest = _product(wide, powers[power - _LEAST, 1])
+        more, rest = _product(wide, _POWERS[power - _LEAST, 1])
         summed = low + more
         if summed < low:
             high += _U1
@@ -119,7 +119,7 @@ def _digits(at: int, digits: Any) -> Any:
 
 
 @_inner
-def read_number(start: int, powers: Any) -> Any:
+def read_number(start: int) -> Any:
     """The bits of the float64 spelled from an address on, where it ends, and whether it was read.
 
     Whatever is read ends at a space or a line's end, so there is always a byte to stop at.
@@ -154,7 +154,7 @@ def read_number(start: int, powers: Any) -> Any:
         power += int(-np.int64(written) if sign == _MINUS else np.int64(written))
     bits = _U0
     if digits != _U0:
-        bits = _nearest(digits, power, powers)
+        bits = _nearest(digits, power)
         if bits == _U0:
             return _U0, at, False
     return bits | (np.uint64(negative) << _U63), at, True
@@ -170,8 +170,8 @@ def _read_whole(start: int) -> Any:
     return np.uint64(-value if negative else value), at, 0 < at - first < _DIGITS
 
 
-@compiled("int64(int64, int64, boolean, uint64[:, ::1], uint64[::1], int64[::1], int64[:, ::1])")
-def _parse(start: int, end: int, whole: bool, powers: Any, words: Any, counts: Any, odd: Any) -> int:
+@compiled("int64(int64, int64, boolean, uint64[::1], int64[::1], int64[:, ::1])")
+def _parse(start: int, end: int, whole: bool, words: Any, counts: Any, odd: Any) -> int:
     """Read all tokens into `words`, count those of each line; answers how many stand in `odd`: word, start, end."""
     line, found, odds, before, at = 0, 0, 0, 0, start
     while at < end:
@@ -183,7 +183,7 @@ def _parse(start: int, end: int, whole: bool, powers: Any, words: Any, counts: A
         if code in (_NEWLINE, _SPACE):
             at += 1
             continue
-        bits, stop, read = _read_whole(at) if whole else read_number(at, powers)
+        bits, stop, read = _read_whole(at) if whole else read_number(at)
         if not read or byte_at(stop) not in (_NEWLINE, _SPACE):
             while byte_at(stop) not in (_NEWLINE, _SPACE):
                 stop += 1
@@ -219,7 +219,7 @@ def _numbers(lines: Sequence[bytes], kind: type) -> tuple[NDArray[np.int64], NDA
     counts = np.zeros(len(lines), dtype=np.int64)
     words = np.empty(len(text) // 2, dtype=np.uint64)
     odd = np.empty((len(words), 3), dtype=np.int64)
-    odds = _parse(start, start + len(text), kind is int, POWERS, words, counts, odd)
+    odds = _parse(start, start + len(text), kind is int, words, counts, odd)
     for word, first, end in odd[:odds].tolist():
         token = text[first:end]
         words[word] = np.int64(int(token)).view(np.uint64) if kind is int else np.float64(float(token)).view(np.uint64)
