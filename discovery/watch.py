@@ -86,6 +86,8 @@ class SnapshotWatcher:
         self._read_at = 0.0
         self._look_at = -math.inf
         self._changes = ("", 0)
+        self._version = 0
+        self._revision: tuple[str, int] | None = None
 
     def start(self) -> None:
         """Poll a first time, then go on in a thread of its own. Where that poll fails, `current` stays None a while."""
@@ -198,8 +200,12 @@ class SnapshotWatcher:
         return self._membership.members() != fresh.members
 
     def _registry_revision(self) -> tuple[str, int]:
-        with self._database.read() as connection:
-            return read_revision(connection)
+        version = self._database.version()  # before the revision: what is committed in between is seen next time
+        if self._revision is None or version != self._version:
+            with self._database.read() as connection:
+                self._revision = read_revision(connection)
+            self._version = version
+        return self._revision
 
     def _plan_retry(self, settled: bool) -> None:
         """Try again later what could not be mapped, without slowing the polls that other groups live by."""

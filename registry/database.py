@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -70,6 +70,8 @@ class Database:
         self._engine: Engine | None = None
         self._turn = threading.Lock()
         self._rest_until = 0.0
+        self._looking = threading.Lock()
+        self._look: PoolProxiedConnection | None = None
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -101,8 +103,31 @@ class Database:
         finally:
             self._turn.release()
 
+    def version(self) -> int:
+        """A number that has changed if anything was committed since it was last asked for, by whatever process.
+
+        A hundredth of what a transaction costs, for those who ask many times a second.
+
+        Raises:
+            DatabaseBusyError: if the database is away.
+        """
+        with _said_as_busy(), self._looking:
+            if self._look is None:
+                self._look = self._open().raw_connection()
+                self._look.detach()  # never another's: it would not see what it commits itself
+            # https://www.sqlite.org/pragma.html#pragma_data_version
+            try:
+                [(number,)] = self._look.cursor().execute("PRAGMA data_version").fetchall()
+            except sqlite3.OperationalError as error:
+                raise OperationalError("PRAGMA data_version", {}, error) from error
+            return int(number)
+
     def close(self) -> None:
         """Close the idle connections; a later use opens new ones."""
+        with self._looking:
+            if self._look is not None:
+                self._look.close()
+                self._look = None
         with self._opening:
             if self._engine is not None:
                 self._engine.dispose()

@@ -63,6 +63,8 @@ class BuilderService:
         self._alive: frozenset[str] = frozenset({self.id})
         self._turn = threading.Condition()
         self._resting: set[TaskKind] = set()  # lanes without work
+        # Version of the registry, living members and resting lanes when there was no work for them.
+        self._nothing: tuple[int, frozenset[str], frozenset[TaskKind]] | None = None
         self._done = threading.Event()  # some lane has finished a task
 
     def run(self, stop: threading.Event) -> None:
@@ -171,12 +173,16 @@ class BuilderService:
 
     def _wake_lanes(self) -> None:
         with self._turn:
-            resting = tuple(self._resting)
+            resting = frozenset(self._resting)
         if not resting:
             return
         alive = self._living()
+        seen = (self._context.database.version(), alive, resting)
+        if seen == self._nothing:
+            return
         with self._context.database.read() as conn:
             if not claimable(conn, alive, resting):
+                self._nothing = seen
                 return
             found = {kind for kind in resting if claimable(conn, alive, (kind,))}
         with self._turn:

@@ -237,3 +237,26 @@ def test_every_database_has_an_epoch_of_its_own(tmp_path):
             epochs.add(read_revision(conn)[0])
         database.close()
     assert len(epochs) == 2
+
+
+def test_the_version_moves_with_each_commit_of_anybody_and_never_without(registry):
+    mine, other = Database(sqlite_url(registry.path)), Database(sqlite_url(registry.path))
+    seen = [mine.version()]
+    for database in (mine, other, mine):
+        with database.read() as conn:
+            read_revision(conn)
+        assert mine.version() == seen[-1]
+        with database.write() as conn:
+            bump(conn)
+        seen.append(mine.version())
+    assert len(set(seen)) == 4
+    with pytest.raises(ZeroDivisionError), other.write() as conn:
+        bump(conn)
+        raise ZeroDivisionError
+    assert mine.version() == seen[-1]
+    for database in (mine, other):
+        database.close()
+    with registry.database.write() as conn:
+        bump(conn)
+    assert isinstance(mine.version(), int)  # a closed database opens again
+    mine.close()
