@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from workers.features import Matrix
-from workers.packing.addresses import number_at, put_at, word_at
+from workers.packing.addresses import fetch_ahead, number_at, put_at, word_at
 from workers.packing.answers import first_largest, project, transform
 from workers.packing.compiling import compiled
 from workers.packing.layout import (
@@ -39,6 +39,8 @@ from workers.packing.tree_sums import sum_narrow, sum_one, sum_plain, sum_trees
 COMPILED_IN: Final = ("addresses", "answers", "layout", "linear", "terms", "tree_sums"), "b2d8d36d9828"
 
 _TOO_WIDE: Final = 3.4028235677973366e38  # from here on a float64 rounds to an infinite float32
+
+FIRST_LINES: Final = 8  # of the next row's pack: its head, and where the trees of most lie
 _inner: Final = njit(error_model="numpy")  # compiled with those that call it, and cached with them
 
 
@@ -122,6 +124,9 @@ def score_rows(packs: Any, rows: Any, outs: Any, states: Any, scratch: int) -> i
     """
     refused = 0
     for number in range(len(packs)):
+        if number + 1 < len(packs):
+            for line in range(packs[number + 1], packs[number + 1] + FIRST_LINES * 64, 64):
+                fetch_ahead(line)
         state = _score(packs[number], rows[number], outs[number], scratch)
         states[number] = state
         refused += state != GOOD
