@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import workers.packed
+import workers.resolving
 from registry.errors import PartitionNotFoundError
 from registry.keys import key_id, shard_of
 from registry.signature import Signature
@@ -121,6 +122,17 @@ def test_each_packed_model_encodes_texts_by_its_own_categories(tmp_path):
             expected = booster.predict(np.array([[*numbers[row, :2], code]]), pandas_categorical=None)
             assert bulk.scores[row, 0] == single.scores[0, 0] == expected[0]
         assert bench.loader.loads == 0
+
+
+def test_what_is_remembered_of_keys_never_holds_more_codes_than_its_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers.resolving, "MAX_CODES", 7)
+    tiny = {f"store={n}/brand=b": models.lightgbm_categorical(["red", "green"], n) for n in range(8)}
+    with Bench(Shelf(tmp_path, signature=TEXTS, packed=True)).hold(tiny) as bench:
+        [held] = bench.holdings.releases()
+        for number in (*range(8), *range(8)):
+            assert held.resolve((str(number), "b"), 0, NOTHING).use.key == f"store={number}/brand=b"
+            held_codes = [len(known) for one in held.remembered.values() for _, known in one.codes]
+            assert 0 < sum(held_codes) <= 7
 
 
 def test_a_hold_leads_to_the_packed_fallback(shelf):
