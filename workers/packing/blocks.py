@@ -8,7 +8,7 @@ from typing import Any, Final
 from workers.packing.compiling import compiled
 from workers.packing.layout import MISSING_LEFT, MOST_NODES, SPECIAL, ZERO
 
-COMPILED_IN: Final = ("layout",), "fcad2129d035"  # as in `workers.packing.kernel`
+COMPILED_IN: Final = ("layout",), "225babbdb115"  # as in `workers.packing.kernel`
 
 CATEGORICAL, DEFAULT_LEFT, AS_ZERO, NAN = 1, 2, 4, 8  # bits of LightGBM's decision_type
 _LARGEST_KIND: Final = 15

@@ -28,7 +28,7 @@ from workers.packing.layout import (
 from workers.packing.linear import AT_MOST, NUMBER, REFUSED
 
 # As in `workers.packing.kernel`.
-COMPILED_IN: Final = ("addresses", "layout", "linear"), "348ff07d4964"
+COMPILED_IN: Final = ("addresses", "layout", "linear"), "d6f1481c0ab8"
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")

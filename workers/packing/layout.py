@@ -37,7 +37,7 @@ NODE_WORDS: Final = 2
 MOST_INPUTS: Final = 1 << 15
 MOST_NODES: Final = (1 << 15) - 1
 MOST_RAW: Final = 256  # what one row's sums may need; more outputs are better off in a library of their own
-MOST_WORDS: Final = 1 << 28
+MOST_WORDS: Final = 1 << 21  # 16 MB: what is larger is better off in a library of its own, too
 
 # LightGBM reads anything this near zero as zero: its kZeroThreshold, a float32.
 ZERO: Final = 1.0000000180025095e-35

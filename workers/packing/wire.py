@@ -10,7 +10,7 @@ import orjson
 from xxhash import xxh64_intdigest
 
 from registry.errors import ArtifactDamagedError
-from workers.packing.layout import HEAD_WORDS, LINE_WORDS, Pack
+from workers.packing.layout import HEAD_WORDS, LINE_WORDS, MOST_WORDS, Pack
 
 WrittenCodes = tuple[tuple[int, tuple[tuple[Any, int], ...]], ...]
 
@@ -39,6 +39,8 @@ def read(raw: bytes) -> tuple[bytes, WrittenCodes]:
     words = int.from_bytes(body[:8], "little", signed=True)
     if len(body) < _HEAD_BYTES or words < HEAD_WORDS or words % LINE_WORDS or 8 * words > len(body):
         raise ArtifactDamagedError("no pack: it is cut short")
+    if words > MOST_WORDS:  # no reader would open a segment that holds it
+        raise ArtifactDamagedError(f"a pack of {words} words is larger than any may be")
     try:
         codes = orjson.loads(body[8 * words :]) if len(body) > 8 * words else ()
         return body[: 8 * words], tuple(

@@ -26,7 +26,7 @@ from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.keys import SLOTS, key_id
 from registry.records import BundleSlice, RuntimeName
 from workers.errors import SegmentDamagedError
-from workers.packing.layout import LINE_WORDS
+from workers.packing.layout import LINE_WORDS, MOST_WORDS
 from workers.packing.verdicts import PACKED, UNKNOWN, VERDICTS
 from workers.segments.layout import (
     LARGEST_MODEL,
@@ -309,7 +309,8 @@ def _bounds_hold(bounds: Numbers, size: int) -> bool:
 
 
 def _packs_hold(bounds: Numbers, verdict: Numbers, size: int) -> bool:
-    """Packs are whole cache lines, and exactly the packed models have one."""
+    """Packs are whole cache lines and no longer than any may be, and exactly the packed models have one."""
     lengths = bounds[1:] - bounds[:-1]
+    whole = not (lengths % LINE_WORDS).any() and not (lengths > MOST_WORDS).any()
     packed = verdict == VERDICTS.index(PACKED)
-    return _bounds_hold(bounds, size) and bool(((lengths > 0) == packed).all()) and not (lengths % LINE_WORDS).any()
+    return _bounds_hold(bounds, size) and whole and bool(((lengths > 0) == packed).all())
