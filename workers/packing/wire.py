@@ -10,7 +10,7 @@ import orjson
 from xxhash import xxh64_intdigest
 
 from registry.errors import ArtifactDamagedError
-from workers.packing.layout import HEAD_WORDS, LINE_WORDS, MOST_WORDS, Pack
+from workers.packing.layout import HEAD_WORDS, LINE_WORDS, MOST_WORDS, NotPackableError, Pack
 
 WrittenCodes = tuple[tuple[int, tuple[tuple[Any, int], ...]], ...]
 
@@ -21,9 +21,19 @@ _DIGEST_BYTES: Final = 16
 
 
 def written(pack: Pack) -> bytes:
-    """The bytes of a pack and its codes."""
+    """The bytes of a pack and its codes.
+
+    Raises:
+        NotPackableError: if its codes are more than a reader takes, or cannot be written (a text of half a character).
+    """
     codes = [[position, list(known.items())] for position, known in pack.codes]
-    body = pack.words.tobytes() + (orjson.dumps(codes) if codes else b"")
+    try:
+        spelled = orjson.dumps(codes) if codes else b""
+    except orjson.JSONEncodeError as error:
+        raise NotPackableError("shape", f"its categories cannot be written: {error}") from error
+    if len(spelled) + _DIGEST_BYTES > MOST_CODES:
+        raise NotPackableError("shape", f"its categories take {len(spelled)} bytes")
+    body = pack.words.tobytes() + spelled
     return blake2b(body, digest_size=_DIGEST_BYTES).digest() + body
 
 
