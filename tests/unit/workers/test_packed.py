@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import workers.packed
 import workers.resolving
+from discovery.snapshot import LiveRelease
 from registry.errors import PartitionNotFoundError
 from registry.keys import key_id, shard_of
 from registry.signature import Signature
@@ -176,6 +178,19 @@ def test_a_damaged_pack_is_refused_and_its_neighbours_answer(shelf):
         assert np.isnan(answer.scores[1, 0])
         single = bench.worker.score_now(call([("1", "b")], rows[:1]))
         assert type(single.problems[0]) is SegmentDamagedError
+
+
+def test_a_pack_that_was_sound_for_one_signature_is_checked_again_for_another(shelf):
+    with Bench(shelf) as bench:
+        first = shelf.release(1, fleet(1))
+        narrow = Signature.from_json({"inputs": [{"name": "price"}], "outputs": [{"name": "sales"}]})
+        manifest = replace(first.manifest, release=2, signature=narrow)
+        second = LiveRelease(2, shelf.store.put([manifest.to_bytes()]).digest, manifest, None)
+        assert not bench.holdings.adopt(shelf.snapshot(first, second)).failed
+        rows = matrix(1)
+        assert not bench.worker.score_now(call([("0", "b")], rows)).problems
+        answer = bench.worker.score_now(replace(call([("0", "b")], rows[:, :1]), release=2))
+        assert type(answer.problems[0]) is SegmentDamagedError
 
 
 def test_a_file_cut_short_under_a_held_release_is_refused(shelf):
