@@ -1,6 +1,7 @@
 """The packs of one file: where each lies, what is read of it, when it counts as checked, and whether it is in memory."""
 
 import ctypes
+import errno
 import mmap
 import os
 from contextlib import nullcontext
@@ -90,6 +91,16 @@ def test_a_damaged_pack_is_refused_and_never_counts_as_checked(tmp_path, parts):
         with pytest.raises(SegmentDamagedError, match="checksum"):
             check_pack(packs, row, packs.base, SHAPE, "k")
     assert not packs.checked[row]
+
+
+def test_a_pack_that_the_disk_does_not_give_is_damaged(tmp_path, monkeypatch):
+    def broken(*_asked):
+        raise OSError(errno.EIO, "input/output error")
+
+    segment = opened(tmp_path)
+    monkeypatch.setattr(os, "pread", broken)
+    with pytest.raises(SegmentDamagedError, match="cannot be read"):
+        segment.packs.read(rows(segment)[0])
 
 
 def test_unmapping_takes_the_address_and_hands_over_the_mapping(tmp_path):

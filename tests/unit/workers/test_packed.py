@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from registry.signature import Signature
 from tests.support import models
 from tests.support.held import SCHEMA, SHARDS, Bench, Shelf
 from workers.client import ScoreCall
-from workers.errors import SegmentDamagedError
+from workers.errors import ModelLoadError, SegmentDamagedError
 from workers.features import Features
 from workers.mappings import Mappings
 
@@ -191,6 +192,21 @@ def test_a_pack_that_was_sound_for_one_signature_is_checked_again_for_another(sh
         assert not bench.worker.score_now(call([("0", "b")], rows)).problems
         answer = bench.worker.score_now(replace(call([("0", "b")], rows[:, :1]), release=2))
         assert type(answer.problems[0]) is SegmentDamagedError
+
+
+def test_a_process_without_descriptors_cannot_load_for_now_and_says_nothing_of_damage(shelf):
+    with Bench(shelf).hold(fleet(1)) as bench:
+        asked = call([("0", "b")], matrix(1))
+        former = resource.getrlimit(resource.RLIMIT_NOFILE)
+        first_free = os.dup(0)
+        os.close(first_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, former[1]))
+        try:
+            answer = bench.worker.score_now(asked)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, former)
+        assert type(answer.problems[0]) is ModelLoadError
+        assert not bench.worker.score_now(asked).problems
 
 
 def test_a_file_cut_short_under_a_held_release_is_refused(shelf):
