@@ -43,7 +43,7 @@ def _goes_left(node: int, flags: int, sets: int, value: float) -> bool:
         # The set, and behind it one of equal size of all categories that were seen; what was not seen is missing.
         place = word_at(node)
         known = place + ((place & 0xFFFFFFFF) << 32)
-        if value != math.floor(value) or not _in_set(sets, known, value):
+        if not _in_set(sets, known, value) or value != math.floor(value):  # a floor only of what is small
             return bool(flags & 2)
         return bool(_in_set(sets, place, value))
     if abs(value) <= ZERO:
