@@ -138,5 +138,9 @@ def _carried(segment: Segment, row: int) -> SegmentModel:
     entry = segment.entry(row)
     if entry.verdict == PACKED:
         packs = segment.packs
-        return SegmentModel(entry, packs.length(row), partial(packs.read, row), packs.checksum(row))
+        return SegmentModel(entry, packs.length(row), partial(_carried_pack, segment, row), packs.checksum(row))
     return SegmentModel(entry, segment.length(row), partial(segment.frame, row))
+
+
+def _carried_pack(segment: Segment, row: int) -> bytes:
+    return segment.packs.read(row)  # of the segment, which keeps its file open
