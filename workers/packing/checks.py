@@ -135,12 +135,6 @@ def _sound_projection(pack: int, raw: int, at: int, outputs: int, size: int, col
         kind, wide, column = what >> 48, (what >> 24) & 0xFFFFFF, what & 0xFFFFFF
         if kind < 1 or kind > LABEL_OF_RAW or column != filled or wide != (groups if kind == PROBABILITIES else 1):
             return False
-        if (
-            kind == PROBABILITIES
-            and raw == 1
-            and word_at(pack + 8 * (at + outputs)) == word_at(pack + 8 * (at + outputs + 1))
-        ):
-            return False
         filled += wide
     # A column that nothing fills would answer what lay in memory before.
     return bool(filled == columns)
