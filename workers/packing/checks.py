@@ -28,7 +28,7 @@ from workers.packing.layout import (
 from workers.packing.linear import AT_MOST, NUMBER, REFUSED
 
 # As in `workers.packing.kernel`.
-COMPILED_IN: Final = ("addresses", "layout", "linear"), "d6f1481c0ab8"
+COMPILED_IN: Final = ("addresses", "layout", "linear"), "269d2a1c9c6c"
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")

@@ -27,7 +27,7 @@ from registry.keys import SLOTS, key_id
 from registry.records import BundleSlice, RuntimeName
 from workers.errors import SegmentDamagedError
 from workers.packing.layout import LINE_WORDS, MOST_WORDS
-from workers.packing.verdicts import PACKED, UNKNOWN, VERDICTS
+from workers.packing.verdicts import PACKED, UNTRIED, VERDICTS
 from workers.segments.layout import (
     LARGEST_MODEL,
     MAX_HEADER,
@@ -285,7 +285,7 @@ def _without_packs(models: int) -> dict[str, Numbers]:
     return {
         "pack_bounds": np.zeros(models + 1, dtype=np.uint64),
         "pack_checksum": np.zeros(models, dtype=np.uint64),
-        "verdict": np.full(models, VERDICTS.index(UNKNOWN), dtype=np.uint8),
+        "verdict": np.full(models, VERDICTS.index(UNTRIED), dtype=np.uint8),
     }
 
 
