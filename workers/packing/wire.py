@@ -43,6 +43,19 @@ def read(raw: bytes) -> tuple[bytes, WrittenCodes]:
     Raises:
         ArtifactDamagedError: if these are no such bytes.
     """
+    words = words_of(raw)
+    spelled = raw[_DIGEST_BYTES + len(words) :]
+    try:
+        codes = orjson.loads(spelled) if spelled else ()
+        return words, tuple(
+            (int(position), tuple((value, int(code)) for value, code in known)) for position, known in codes
+        )
+    except (ValueError, TypeError) as error:
+        raise ArtifactDamagedError(f"the codes of a pack cannot be read: {error}") from error
+
+
+def words_of(raw: bytes) -> bytes:
+    """The words of a pack, its codes left unread. Raises as `read`."""
     body = raw[_DIGEST_BYTES:]
     if blake2b(body, digest_size=_DIGEST_BYTES).digest() != raw[:_DIGEST_BYTES]:
         raise ArtifactDamagedError("a pack does not have its digest")
@@ -51,13 +64,7 @@ def read(raw: bytes) -> tuple[bytes, WrittenCodes]:
         raise ArtifactDamagedError("no pack: it is cut short")
     if words > MOST_WORDS:  # no reader would open a segment that holds it
         raise ArtifactDamagedError(f"a pack of {words} words is larger than any may be")
-    try:
-        codes = orjson.loads(body[8 * words :]) if len(body) > 8 * words else ()
-        return body[: 8 * words], tuple(
-            (int(position), tuple((value, int(code)) for value, code in known)) for position, known in codes
-        )
-    except (ValueError, TypeError) as error:
-        raise ArtifactDamagedError(f"the codes of a pack cannot be read: {error}") from error
+    return body[: 8 * words]
 
 
 def checksum_of(pack: bytes) -> int:
