@@ -16,7 +16,7 @@ class ReleaseNotReadyError(WorkerError):
 
 
 class ModelLoadError(WorkerError):
-    """The model that answers for this key could not be loaded; it is refused for a short while."""
+    """The model that answers for this key could not be loaded or mapped; it is refused for a short while."""
 
     code = "model_load_failed"
 

@@ -29,6 +29,8 @@ from workers.resolving import HeldRelease
 from workers.runtimes.catalog import runtime
 from workers.segments.reader import Segment
 
+Shape = tuple[int, int, int]  # of a signature
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -52,7 +54,8 @@ class Holdings:
         self._clock = clock
         self._held: dict[tuple[str, int], HeldRelease] = {}
         self._unwanted: dict[tuple[str, int], float] = {}
-        self._segments: WeakValueDictionary[str, Segment] = WeakValueDictionary()
+        # A pack is checked against one signature's shape, so a segment is shared only among releases of one shape.
+        self._segments: WeakValueDictionary[tuple[str, Shape], Segment] = WeakValueDictionary()
         self._signatures: dict[bytes, int] = {}
         self._numbers = itertools.count(1)
         self._adopting = threading.Lock()
@@ -105,7 +108,7 @@ class Holdings:
         damaged: dict[int, str] = {}
         for ref in manifest.segments:
             try:
-                segments[ref.shard] = self._segment(ref, view.name)
+                segments[ref.shard] = self._segment(ref, view.name, manifest.signature.shape)
             except Problem as problem:
                 damaged[ref.shard] = f"shard {ref.shard} of release {release.number}: {problem.detail}"
                 _log.warning("%s of %r", damaged[ref.shard], view.name)
@@ -121,12 +124,12 @@ class Holdings:
             damaged=damaged,
         )
 
-    def _segment(self, ref: SegmentRef, group: str) -> Segment:
+    def _segment(self, ref: SegmentRef, group: str, shape: Shape) -> Segment:
         """The segment, from those already open if it is among them. Its runtimes' libraries are loaded with it.
 
         They take a second to import, which no request should wait for.
         """
-        segment = self._segments.get(ref.digest)
+        segment = self._segments.get((ref.digest, shape))
         if segment is None:
             try:
                 segment = Segment.open(self._store.path(ref.digest), self._store)
@@ -136,7 +139,7 @@ class Holdings:
                 runtime(name)
             if segment.packs.size:
                 import_module("workers.packed")
-            self._segments[ref.digest] = segment
+            self._segments[ref.digest, shape] = segment
         return segment
 
     def _number_of(self, signature: Signature) -> int:

@@ -4,6 +4,7 @@ What a key resolves to never changes within a release, so it is worked out once 
 change (the deepest level it allows, keys under a `disable` hold) is applied to what is remembered.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,7 @@ from workers.segments.packs import PackFile
 from workers.segments.reader import Segment
 
 MAX_REMEMBERED: Final = 32_768
+MAX_CODES: Final = 2_000_000  # of all that is remembered; a code takes about a hundred bytes
 
 ModelIdentity = tuple[int, str, tuple[Label, ...]]
 _NO_IDENTITY: Final[ModelIdentity] = (0, "", ())
@@ -89,6 +91,8 @@ class HeldRelease:
         self._shards = shards
         self._desks = Desks(len(signature.inputs), signature.width)
         self.remembered: dict[tuple[str, ...], Resolved] = {}
+        self._codes = 0  # of all that is remembered
+        self._remembering = threading.Lock()
 
     def resolve(self, values: tuple[str, ...], max_level: int, disabled: frozenset[bytes]) -> Resolved:
         """The model that answers for a full key's values: the first of its levels that has one.
@@ -152,11 +156,17 @@ class HeldRelease:
     def _remember(self, values: tuple[str, ...]) -> Resolved | None:
         found = self._search(values, 0, frozenset())
         if found is not None:
-            if len(self.remembered) >= MAX_REMEMBERED:
-                # A pass over a fleet beyond the bound: what is asked for often comes back by itself.
-                self.remembered = {}
-            self.remembered[values] = found
+            self._keep(values, found, sum(len(known) for _, known in found.codes))
         return found
+
+    def _keep(self, values: tuple[str, ...], found: Resolved, codes: int) -> None:
+        with self._remembering:
+            if len(self.remembered) >= MAX_REMEMBERED or self._codes + codes > MAX_CODES:
+                # A pass over a fleet beyond the bounds: what is asked for often comes back by itself.
+                self.remembered = {}
+                self._codes = 0
+            self.remembered[values] = found
+            self._codes += codes
 
     def _search(self, values: tuple[str, ...], first_level: int, disabled: frozenset[bytes]) -> Resolved | None:
         schema = self._schema

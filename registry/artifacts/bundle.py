@@ -14,37 +14,6 @@ from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.records import BundleSlice
 
 OPEN_BUNDLES: Final = 32
-BUNDLE_BYTES: Final = 32 << 20  # a good size for one bundle of an import: few files, and little to write at once
-
-
-class BundleWriter:
-    """Collects the frames of one bundle in memory. For one thread; `finish` writes it and begins the next.
-
-    Whoever adds calls `finish` when `size` passes `BUNDLE_BYTES` or at a checkpoint; nothing is stored before.
-    """
-
-    def __init__(self, store: ArtifactStore) -> None:
-        self._store = store
-        self._frames: list[bytes] = []
-        self.size = 0
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def add(self, raw: bytes) -> int:
-        """Take an artifact; its position in the list that `finish` answers."""
-        return self.add_frame(compress(raw))
-
-    def add_frame(self, frame: bytes) -> int:
-        """Take an artifact that `frames.compress` has compressed already, perhaps in another process."""
-        self._frames.append(frame)
-        self.size += len(frame)
-        return len(self._frames) - 1
-
-    def finish(self) -> list[BundleSlice]:
-        """Store the bundle and answer where each artifact lies, in the order they were added."""
-        frames, self._frames, self.size = self._frames, [], 0
-        return write_frames(self._store, frames)
 
 
 def write_bundle(store: ArtifactStore, models: Iterable[bytes]) -> list[BundleSlice]:
@@ -132,12 +101,6 @@ class BundleReader:
             except FileNotFoundError as error:  # swept since its path was asked for
                 raise ArtifactMissingError(f"bundle {digest} is gone") from error
         return file
-
-
-def read_frame(store: ArtifactStore, place: BundleSlice) -> bytes:
-    """One frame as it lies in its bundle, compressed. Raises as `BundleReader.frame`."""
-    with BundleReader(store) as reader:
-        return reader.frame(place)
 
 
 def read_slice(store: ArtifactStore, place: BundleSlice, limit: int) -> bytes:

@@ -16,6 +16,7 @@ from registry.keys import KeySchema, shard_of
 from registry.manifest import FALLBACK_SHARD, Manifest, SegmentRef
 from registry.signature import Signature
 from tests.support.models import TinyModel
+from tests.support.segments import in_memory
 from workers.builder.proving import pack_artifact
 from workers.cache import ModelCache
 from workers.holdings import Holdings
@@ -23,7 +24,7 @@ from workers.loading import Loader
 from workers.mappings import Mappings
 from workers.packing.layout import NotPackableError
 from workers.packing.verdicts import PACKED
-from workers.packing.wire import checksum_of, read, written
+from workers.packing.wire import read, written
 from workers.runtimes.catalog import runtime
 from workers.runtimes.runtime import Binding
 from workers.segments.layout import StoredEntry
@@ -87,8 +88,8 @@ class Shelf:
             with suppress(NotPackableError, Problem):
                 pack = pack_artifact(by, model.data, by.load(model.data, binding), self.signature)
                 words, codes = read(written(pack))
-                return SegmentModel.packed(replace(entry, verdict=PACKED, codes=codes), words, checksum_of(words))
-        return SegmentModel.of(entry, compress(model.data))
+                return in_memory(replace(entry, verdict=PACKED, codes=codes), words)
+        return in_memory(entry, compress(model.data))
 
     def snapshot(self, *wanted: LiveRelease, disabled: frozenset[bytes] = frozenset()) -> Snapshot:
         """A snapshot that wants these releases and serves the first."""

@@ -13,8 +13,8 @@ from registry.artifacts.frames import compress
 from registry.signature import Label, Signature
 from tests.support import models
 from tests.support.models import LIGHTGBM_PARAMS, TinyModel
+from tests.support.segments import in_memory
 from workers.packing.verdicts import PACKED
-from workers.packing.wire import checksum_of
 from workers.runtimes.lightgbm import LIGHTGBM
 from workers.runtimes.runtime import Binding
 from workers.segments.layout import StoredEntry
@@ -104,12 +104,12 @@ def _model(signature: Signature, key: str, model: TinyModel, classes: tuple[Labe
     digest = hashlib.sha256(model.data).hexdigest()
     entry = StoredEntry(key, 3, model.runtime, digest, len(model.data), 20_000, **known)
     if model.runtime != "lightgbm":
-        return SegmentModel.of(_said(entry, "runtime"), compress(model.data))
+        return in_memory(_said(entry, "runtime"), compress(model.data))
     loaded = LIGHTGBM.load(model.data, Binding(signature, classes))
     pack, _ = LIGHTGBM.pack(model.data, loaded, signature)
     codes = tuple((position, tuple(values.items())) for position, values in pack.codes)
     words = pack.words.tobytes()
-    return SegmentModel.packed(_said(entry, PACKED, codes), words, checksum_of(words))
+    return in_memory(_said(entry, PACKED, codes), words)
 
 
 def _said(entry: StoredEntry, verdict: str, codes: Any = ()) -> StoredEntry:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from registry.artifacts.frames import compress
 from registry.records import RuntimeName
+from workers.packing.verdicts import PACKED
+from workers.packing.wire import checksum_of
 from workers.segments.layout import StoredEntry
 from workers.segments.reader import Segment
 from workers.segments.writer import SegmentModel, write_segment
@@ -32,8 +34,13 @@ def entry_of(number: int) -> StoredEntry:
     )
 
 
+def in_memory(entry: StoredEntry, content: bytes) -> SegmentModel:
+    """A model whose frame, or pack if its verdict says so, is in memory."""
+    return SegmentModel(entry, len(content), lambda: content, checksum_of(content) if entry.verdict == PACKED else 0)
+
+
 def models(count: int) -> list[SegmentModel]:
-    return [SegmentModel.of(entry_of(number), compress(artifact(number))) for number in range(count)]
+    return [in_memory(entry_of(number), compress(artifact(number))) for number in range(count)]
 
 
 def segment_bytes(found: list[SegmentModel]) -> bytes:

@@ -18,7 +18,7 @@ from registry.releases import Change
 from registry.versions import slot_for
 from workers.builder.report import Counts, Failure
 from workers.packing.verdicts import LARGE, PACKED
-from workers.packing.wire import MOST_CODES, WrittenCodes, checksum_of, read
+from workers.packing.wire import MOST_CODES, WrittenCodes, checksum_of, read, words_of
 from workers.segments.layout import LARGE_MODEL_BYTES, StoredEntry
 from workers.segments.reader import Segment
 from workers.segments.writer import SegmentModel
@@ -115,7 +115,7 @@ def _entering_pack(bundles: BundleReader, place: BundleSlice, size: int, entry: 
 
 
 def _pack_bytes(bundles: BundleReader, place: BundleSlice, size: int) -> bytes:
-    return read_pack(bundles, place, size)[0]
+    return _of_size(words_of(bundles.read(place, size + MOST_CODES)), size)
 
 
 def read_pack(bundles: BundleReader, place: BundleSlice, size: int) -> tuple[bytes, WrittenCodes]:
@@ -125,9 +125,13 @@ def read_pack(bundles: BundleReader, place: BundleSlice, size: int) -> tuple[byt
         ArtifactMissingError, ArtifactDamagedError: if what was written is not there any more.
     """
     pack, codes = read(bundles.read(place, size + MOST_CODES))
+    return _of_size(pack, size), codes
+
+
+def _of_size(pack: bytes, size: int) -> bytes:
     if len(pack) != size:
         raise ArtifactDamagedError(f"a pack of {size} bytes has {len(pack)}")
-    return pack, codes
+    return pack
 
 
 def _same(entry: StoredEntry, version: Version) -> bool:
@@ -138,5 +142,9 @@ def _carried(segment: Segment, row: int) -> SegmentModel:
     entry = segment.entry(row)
     if entry.verdict == PACKED:
         packs = segment.packs
-        return SegmentModel(entry, packs.length(row), partial(packs.read, row), packs.checksum(row))
+        return SegmentModel(entry, packs.length(row), partial(_carried_pack, segment, row), packs.checksum(row))
     return SegmentModel(entry, segment.length(row), partial(segment.frame, row))
+
+
+def _carried_pack(segment: Segment, row: int) -> bytes:
+    return segment.packs.read(row)  # of the segment, which keeps its file open

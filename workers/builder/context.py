@@ -63,7 +63,7 @@ class BuilderSettings:
 
 @dataclass(frozen=True)
 class BuilderContext:
-    """Where a builder's work finds what it needs. `clock` tells seconds since 1970; `opened` is the release lane's."""
+    """Where a builder's work finds what it needs. `clock` tells seconds since 1970; all builds share `opened`."""
 
     database: Database
     store: ArtifactStore

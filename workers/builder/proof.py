@@ -9,7 +9,7 @@ from registry.errors import Problem
 from registry.keys import KeySchema, PartitionKey
 from registry.records import ModelMeta, Packing, RuntimeName
 from registry.signature import Signature
-from workers.packing.verdicts import UNKNOWN
+from workers.packing.verdicts import UNTRIED
 
 RUNTIMES: Final[tuple[str, ...]] = get_args(RuntimeName)
 MAX_WORDS: Final = 500  # characters of a key that cannot be canonical
@@ -64,7 +64,7 @@ class Proof:
     heap: int
     inputs: tuple[int, ...]
     frame: bytes
-    verdict: str = UNKNOWN
+    verdict: str = UNTRIED
     pack: bytes = b""
     pack_size: int = 0
 

@@ -42,6 +42,7 @@ from workers.segments.layout import LARGE_MODEL_BYTES
 
 SETTLING_BYTES: Final = 8 << 20  # a first artifact up to this size is loaded twice, so that only the model is measured
 DETAIL_CHARACTERS: Final = 500
+BROKEN: Final = "shape"  # the verdict of a model on which packing broke: there is something that packs do not expect
 
 _settled: set[str] = set()  # runtimes that have loaded a model in this process
 
@@ -160,9 +161,12 @@ def _prove(context: ProofContext, request: ProofRequest) -> Proof:
     digest, frame = hashlib.sha256(data).hexdigest(), compress(data)
     try:
         pack = pack_artifact(runtime, data, model, context.signature)
+        packed = compress(written(pack))
     except NotPackableError as refusal:
         return Proof(digest, len(data), heap, model.inputs, frame, refusal.because)
-    return Proof(digest, len(data), heap, model.inputs, frame, PACKED, compress(written(pack)), pack.words.nbytes)
+    except Exception:  # noqa: BLE001 - the model itself was proved: whatever breaks a packer, its library serves it
+        return Proof(digest, len(data), heap, model.inputs, frame, BROKEN)
+    return Proof(digest, len(data), heap, model.inputs, frame, PACKED, packed, pack.words.nbytes)
 
 
 def _read(source: bytes | Path, most: int) -> bytes:

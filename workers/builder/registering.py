@@ -7,6 +7,7 @@ stores the same object again under the same digest and adds no second version.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from registry.artifacts.bundle import BundleReader
@@ -16,7 +17,7 @@ from registry.failpoints import failpoint
 from registry.groups import get_group
 from registry.keys import PartitionKey
 from registry.meta import read_meta
-from registry.records import BundleSlice, Group, NewVersion, RuntimeName, Task
+from registry.records import BundleSlice, Group, NewVersion, Packing, RuntimeName, Task
 from registry.tasks import enqueue_auto_release, fail, finish
 from registry.versions import add_versions, newest
 from workers.builder.bundling import write_proofs
@@ -45,9 +46,9 @@ def register(context: BuilderContext, bench: Bench, task: Task) -> None:
     )
     proof = bench.interactive.prove(proving, request)
     failpoint("register.proved")
-    place = _place(context, group, request.key, proof)
+    place, packing = _place(context, group, request.key, proof)
     failpoint("register.stored")
-    _record(context, task, group, _new_version(request, proof, place))
+    _record(context, task, group, _new_version(request, proof, place, packing))
     failpoint("register.recorded")
     context.store.unstage(task.payload["staged"])
 
@@ -70,8 +71,8 @@ def _request(context: BuilderContext, group: Group, payload: Mapping[str, Any]) 
     )
 
 
-def _place(context: BuilderContext, group: Group, key: PartitionKey, proof: Proof) -> BundleSlice:
-    """Where the artifact lies: where the key's newest version has the same bytes already, else in a new bundle.
+def _place(context: BuilderContext, group: Group, key: PartitionKey, proof: Proof) -> tuple[BundleSlice, Packing]:
+    """Where the artifact lies, and the pack behind it: as the key's newest version has them if its bytes are the same.
 
     Where those bytes or their pack were lost or damaged, writing them again heals the bundle of a model that was
     registered alone.
@@ -83,14 +84,16 @@ def _place(context: BuilderContext, group: Group, key: PartitionKey, proof: Proo
             verified(bundles.read(head.place, proof.size), proof.digest)
             if head.pack_place is not None:
                 read_pack(bundles, head.pack_place, head.packing.size)
-            return head.place
+            return head.place, head.packing
+        if not head.packing.length:  # only the very same bytes are the bundle that was lost
+            proof = replace(proof, verdict=head.packing.verdict, pack=b"", pack_size=0)
     [place] = write_proofs(context.store, [proof])
-    return place
+    return place, proof.packing
 
 
-def _new_version(request: ProofRequest, proof: Proof, place: BundleSlice) -> NewVersion:
+def _new_version(request: ProofRequest, proof: Proof, place: BundleSlice, packing: Packing) -> NewVersion:
     runtime = cast("RuntimeName", request.runtime)  # the proof refused all others
-    return NewVersion(request.key, proof.digest, runtime, proof.size, proof.heap, place, request.meta, proof.packing)
+    return NewVersion(request.key, proof.digest, runtime, proof.size, proof.heap, place, request.meta, packing)
 
 
 def _record(context: BuilderContext, task: Task, group: Group, new: NewVersion) -> None:

@@ -80,14 +80,10 @@ def first_largest(numbers: int, count: int) -> int:
 @_inner
 def _largest(numbers: int, count: int) -> int:
     """Position of the largest of some numbers, the first of equals; -1 if one is no finite number."""
-    best = 0
     for number in range(count):
-        value = number_at(numbers + 8 * number)
-        if not math.isfinite(value):
+        if not math.isfinite(number_at(numbers + 8 * number)):
             return -1
-        if value > number_at(numbers + 8 * best):
-            best = number
-    return best
+    return int(first_largest(numbers, count))
 
 
 @_inner

@@ -6,11 +6,11 @@ Compiled, because a fleet has as many nodes as a large model has numbers, and nu
 from typing import Any, Final
 
 from workers.packing.compiling import compiled
-from workers.packing.layout import MISSING_LEFT, MOST_NODES, SPECIAL, ZERO
+from workers.packing.layout import MISSING_LEFT, MOST_NODES, SPECIAL, SPECIAL_LEFT, ZERO
 
-COMPILED_IN: Final = ("layout",), "fcad2129d035"  # as in `workers.packing.kernel`
+COMPILED_IN: Final = ("layout",), "1b78737e0231"  # as in `workers.packing.kernel`
 
-CATEGORICAL, DEFAULT_LEFT, AS_ZERO, NAN = 1, 2, 4, 8  # bits of LightGBM's decision_type
+CATEGORICAL, AS_ZERO, NAN = 1, 4, 8  # bits of LightGBM's decision_type, beside SPECIAL_LEFT
 _LARGEST_KIND: Final = 15
 
 PLAIN, MIXED, UNKNOWN_KIND, NO_TREE, NO_FEATURE = range(5)
@@ -55,7 +55,7 @@ def weave(
                 flags = kind | SPECIAL
                 woven = MIXED
             else:
-                goes_left = kind & DEFAULT_LEFT != 0 if kind & NAN else threshold >= 0.0
+                goes_left = kind & SPECIAL_LEFT != 0 if kind & NAN else threshold >= 0.0
                 flags = MISSING_LEFT if goes_left else 0
             blocks[at] = first[one]
             blocks[at + 1] = (left & 0xFFFF) | (right & 0xFFFF) << 16 | inputs[feature] << 32 | flags << 48

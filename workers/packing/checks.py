@@ -28,7 +28,7 @@ from workers.packing.layout import (
 from workers.packing.linear import AT_MOST, NUMBER, REFUSED
 
 # As in `workers.packing.kernel`.
-COMPILED_IN: Final = ("addresses", "layout", "linear"), "348ff07d4964"
+COMPILED_IN: Final = ("addresses", "layout", "linear"), "269d2a1c9c6c"
 
 SOUND: Final = 0
 _inner: Final = njit(error_model="numpy")
@@ -134,12 +134,6 @@ def _sound_projection(pack: int, raw: int, at: int, outputs: int, size: int, col
         what = word_at(pack + 8 * (at + spec))
         kind, wide, column = what >> 48, (what >> 24) & 0xFFFFFF, what & 0xFFFFFF
         if kind < 1 or kind > LABEL_OF_RAW or column != filled or wide != (groups if kind == PROBABILITIES else 1):
-            return False
-        if (
-            kind == PROBABILITIES
-            and raw == 1
-            and word_at(pack + 8 * (at + outputs)) == word_at(pack + 8 * (at + outputs + 1))
-        ):
             return False
         filled += wide
     # A column that nothing fills would answer what lay in memory before.

@@ -34,10 +34,10 @@ FORMAT: Final = 1
 HEAD_WORDS: Final = 16
 LINE_WORDS: Final = 8
 NODE_WORDS: Final = 2
-MOST_INPUTS: Final = 1 << 15
+MOST_POSITIONS: Final = 1 << 15  # inputs of a signature that a node or a term can name
 MOST_NODES: Final = (1 << 15) - 1
 MOST_RAW: Final = 256  # what one row's sums may need; more outputs are better off in a library of their own
-MOST_WORDS: Final = 1 << 28
+MOST_WORDS: Final = 1 << 21  # 16 MB: what is larger is better off in a library of its own, too
 
 # LightGBM reads anything this near zero as zero: its kZeroThreshold, a float32.
 ZERO: Final = 1.0000000180025095e-35
@@ -54,10 +54,11 @@ NO_MISSING, NO_INFINITE, NO_WIDE = 1, 2, 4
 # What became of a row.
 GOOD, MISSING, INFINITE, UNDECIDED, UNKNOWN = range(5)
 
-# Flags of a node. A special one has LightGBM's `decision_type` below (1 categorical, 2 default left, 4 and 8 missing).
-# One with CATEGORIES_OR_MISSING has instead the set of the categories that go left, and behind it one of equal size of
-# all that were seen; a value that is none of these goes where missing ones go, left with bit 2.
-MISSING_LEFT, CATEGORIES_OR_MISSING, SPECIAL = 1, 16, 1 << 15
+# Flags of a node: MISSING_LEFT of one that is not special. A special one has LightGBM's `decision_type` below (1
+# categorical, SPECIAL_LEFT, 4 and 8 missing). One with CATEGORIES_OR_MISSING has instead the set of the categories that
+# go left, and behind it one of equal size of all that were seen; a value that is none of these goes where missing ones
+# go, left with SPECIAL_LEFT.
+MISSING_LEFT, SPECIAL_LEFT, CATEGORIES_OR_MISSING, SPECIAL = 1, 2, 16, 1 << 15
 
 # Kinds of projection. A label is the position of the likeliest class, or decided by the one raw number's sign, or the
 # position of the largest raw number as numpy's argmax finds it.
@@ -93,7 +94,8 @@ class Head(NamedTuple):
         divisor: what the sums are divided by first; 0 for nothing.
         refuses: bits of the values that make a row refused.
         reads: how many inputs are looked at for that.
-        inputs_at, starts_at, parts_at, sets_at, projection_at: where the sections begin, in words; 0 for none.
+        inputs_at, starts_at, parts_at, sets_at, projection_at: where the sections begin, in words, empty ones too; but
+            a `starts_at` of 0 says that raw numbers begin with zero.
         outputs: entries of the projection.
     """
 

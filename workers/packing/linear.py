@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.packing.layout import MOST_INPUTS, NotPackableError, Words, bits
+from workers.packing.layout import MOST_POSITIONS, NotPackableError, Words, bits
 
 NUMBER, IGNORED, REFUSED = range(3)
 
@@ -65,7 +65,7 @@ def laid_out(terms: Sequence[Term]) -> Words:
 
 def _words(term: Term) -> Words:
     count = 0 if term.entries is None else len(term.entries)
-    if term.position >= MOST_INPUTS or len(term.operations) > MOST_OPERATIONS or count > MOST_ENTRIES:
+    if term.position >= MOST_POSITIONS or len(term.operations) > MOST_OPERATIONS or count > MOST_ENTRIES:
         raise NotPackableError("shape", "a term is larger than a pack can number")
     kind = NUMBER if term.entries is None else (REFUSED if term.refuses else IGNORED)
     head = [term.position | len(term.operations) << 16 | count << 32, kind]

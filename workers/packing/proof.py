@@ -96,7 +96,8 @@ def _slack(pack: Pack, expected: Matrix, signature: Signature, tolerance: float)
 def _equal(answers: Matrix, expected: Matrix, tolerance: float, slack: Any) -> bool:
     if not tolerance:
         # Bits are compared, but for those of NaN, which tell nothing.
-        return np.array_equal(answers, expected, equal_nan=True)
+        same = answers.view(np.int64) == expected.view(np.int64)
+        return bool((same | (np.isnan(answers) & np.isnan(expected))).all())
     with np.errstate(invalid="ignore"):  # inf - inf, where both are infinite
         close = np.abs(answers - expected) <= tolerance * np.abs(expected) + slack
     close |= (answers == expected) | (np.isnan(answers) & np.isnan(expected))

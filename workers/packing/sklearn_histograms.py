@@ -27,6 +27,7 @@ from workers.packing.layout import (
     SIGMOID,
     SOFTMAX,
     SPECIAL,
+    SPECIAL_LEFT,
     TREES,
     Codes,
     NotPackableError,
@@ -38,7 +39,6 @@ from workers.packing.sklearn_trees import Tree, laid_out, probe_of
 _LINKS: Final[Mapping[str, int]] = {"IdentityLink": IDENTITY, "LogLink": EXP}
 _LOSSES: Final[Mapping[str, int]] = {"HalfBinomialLoss": SIGMOID, "HalfMultinomialLoss": SOFTMAX}
 _MOST_DIRECT: Final = 1023  # the largest category that a set holds by its value: 32 words for a split
-_MISSING_LEFT: Final = 2  # of a special node
 
 
 class _Columns(NamedTuple):
@@ -157,7 +157,7 @@ def _tree(predictor: Any, columns: _Columns, known: NDArray[np.uint32], sets: li
     first = np.ascontiguousarray(nodes["num_threshold"]).view(np.int64).copy()
     flags = np.where(left_missing, MISSING_LEFT, 0).astype(np.int64)
     for node in np.flatnonzero((nodes["is_categorical"] != 0) & ~leaf).tolist():
-        flags[node] = SPECIAL | CATEGORIES_OR_MISSING | (_MISSING_LEFT if left_missing[node] else 0)
+        flags[node] = SPECIAL | CATEGORIES_OR_MISSING | (SPECIAL_LEFT if left_missing[node] else 0)
         at = int(column[node])
         bits = columns.bits[at]
         words = int(bits.max(initial=0)) // 32 + 1

@@ -39,7 +39,7 @@ def pack_sklearn(fitted: Fitted, signature: Signature, projection: Projection) -
         raise NotPackableError("shape", "it answers its labels as numbers")
     try:
         reading = _TREES.get(type(fitted.estimator).__name__, read_linear)(fitted)
-    except (AttributeError, KeyError, IndexError, ValueError, TypeError, OverflowError) as error:
+    except (AttributeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         raise NotPackableError("shape", f"it is not as this scikit-learn writes it: {error!r}"[:200]) from error
     outputs, targets = outputs_of(signature, projection, reading.parts.raw, reading.label)
     words = assembled(replace(reading.parts, outputs=outputs, targets=targets))

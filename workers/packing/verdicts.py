@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Final
 
 PACKED: Final = "packed"
-UNKNOWN: Final = "unknown"
+UNTRIED: Final = "unknown"
 LARGE: Final = "large"
 
 # A segment names a verdict by its position here: new ones go to the end.
 MEANINGS: Final[Mapping[str, str]] = {
     PACKED: "scored where it lies in the segment",
-    UNKNOWN: "registered before packs were tried",
+    UNTRIED: "registered before packs were tried",
     "runtime": "models of this runtime have no packs",
     "estimator": "its kind of estimator has no pack",
     "objective": "its objective is none that packs know",

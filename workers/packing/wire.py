@@ -10,7 +10,7 @@ import orjson
 from xxhash import xxh64_intdigest
 
 from registry.errors import ArtifactDamagedError
-from workers.packing.layout import HEAD_WORDS, LINE_WORDS, Pack
+from workers.packing.layout import HEAD_WORDS, LINE_WORDS, MOST_WORDS, NotPackableError, Pack
 
 WrittenCodes = tuple[tuple[int, tuple[tuple[Any, int], ...]], ...]
 
@@ -21,9 +21,19 @@ _DIGEST_BYTES: Final = 16
 
 
 def written(pack: Pack) -> bytes:
-    """The bytes of a pack and its codes."""
+    """The bytes of a pack and its codes.
+
+    Raises:
+        NotPackableError: if its codes are more than a reader takes, or cannot be written (a text of half a character).
+    """
     codes = [[position, list(known.items())] for position, known in pack.codes]
-    body = pack.words.tobytes() + (orjson.dumps(codes) if codes else b"")
+    try:
+        spelled = orjson.dumps(codes) if codes else b""
+    except orjson.JSONEncodeError as error:
+        raise NotPackableError("shape", f"its categories cannot be written: {error}") from error
+    if len(spelled) + _DIGEST_BYTES > MOST_CODES:
+        raise NotPackableError("shape", f"its categories take {len(spelled)} bytes")
+    body = pack.words.tobytes() + spelled
     return blake2b(body, digest_size=_DIGEST_BYTES).digest() + body
 
 
@@ -33,19 +43,28 @@ def read(raw: bytes) -> tuple[bytes, WrittenCodes]:
     Raises:
         ArtifactDamagedError: if these are no such bytes.
     """
+    words = words_of(raw)
+    spelled = raw[_DIGEST_BYTES + len(words) :]
+    try:
+        codes = orjson.loads(spelled) if spelled else ()
+        return words, tuple(
+            (int(position), tuple((value, int(code)) for value, code in known)) for position, known in codes
+        )
+    except (ValueError, TypeError) as error:
+        raise ArtifactDamagedError(f"the codes of a pack cannot be read: {error}") from error
+
+
+def words_of(raw: bytes) -> bytes:
+    """The words of a pack, its codes left unread. Raises as `read`."""
     body = raw[_DIGEST_BYTES:]
     if blake2b(body, digest_size=_DIGEST_BYTES).digest() != raw[:_DIGEST_BYTES]:
         raise ArtifactDamagedError("a pack does not have its digest")
     words = int.from_bytes(body[:8], "little", signed=True)
     if len(body) < _HEAD_BYTES or words < HEAD_WORDS or words % LINE_WORDS or 8 * words > len(body):
         raise ArtifactDamagedError("no pack: it is cut short")
-    try:
-        codes = orjson.loads(body[8 * words :]) if len(body) > 8 * words else ()
-        return body[: 8 * words], tuple(
-            (int(position), tuple((value, int(code)) for value, code in known)) for position, known in codes
-        )
-    except (ValueError, TypeError) as error:
-        raise ArtifactDamagedError(f"the codes of a pack cannot be read: {error}") from error
+    if words > MOST_WORDS:  # no reader would open a segment that holds it
+        raise ArtifactDamagedError(f"a pack of {words} words is larger than any may be")
+    return body[: 8 * words]
 
 
 def checksum_of(pack: bytes) -> int:

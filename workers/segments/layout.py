@@ -27,7 +27,7 @@ from registry.records import BundleSlice, RuntimeName
 from registry.signature import Label
 from workers.errors import SegmentDamagedError
 from workers.packing.layout import FORMAT as PACK_FORMAT
-from workers.packing.verdicts import UNKNOWN, VERDICTS
+from workers.packing.verdicts import UNTRIED, VERDICTS
 
 FORMAT: Final = "2"
 FORMATS: Final = ("1", "2")
@@ -94,7 +94,7 @@ class StoredEntry:
     trained_at: str | None = None
     slot: int = 0
     place: BundleSlice | None = None
-    verdict: str = UNKNOWN
+    verdict: str = UNTRIED
     codes: StoredCodes = ()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from workers.errors import SegmentDamagedError
+from workers.errors import ModelLoadError, SegmentDamagedError
 from workers.packing.layout import Words
 
 _mincore: Final = ctypes.PyDLL(None).mincore  # keeps the GIL: it waits for nothing
@@ -75,7 +75,10 @@ class PackFile:
     def read(self, row: int) -> bytes:
         """A row's pack as it lies in the file, unchecked but for its length. Raises SegmentDamagedError."""
         length = self.length(row)
-        pack = os.pread(self._descriptor, length, self._start + self.offset(row))
+        try:
+            pack = os.pread(self._descriptor, length, self._start + self.offset(row))
+        except OSError as error:
+            raise SegmentDamagedError(f"a segment of {self._group!r} cannot be read: {error}") from error
         if len(pack) != length:
             raise SegmentDamagedError(f"a segment of {self._group!r} gave {len(pack)} of {length} bytes")
         return pack
@@ -85,10 +88,14 @@ class PackFile:
 
         Raises:
             SegmentDamagedError: if the file has been cut short since it was opened.
+            ModelLoadError: if this process can map no more for now.
         """
         if os.fstat(self._descriptor).st_size < self._start + self.size:
             raise SegmentDamagedError(f"a segment of {self._group!r} has been cut short")
-        mapping = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ, offset=self._start)
+        try:
+            mapping = mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ, offset=self._start)
+        except OSError as error:  # no descriptor, memory or mapping left: nothing is wrong with the file
+            raise ModelLoadError(f"the packs of a segment of {self._group!r} cannot be mapped: {error}") from error
         words: Words = np.frombuffer(mapping, dtype=np.int64)
         self.mapping = words  # holds the mapping, which closes itself with its last reader
         self.base = words.ctypes.data

@@ -9,11 +9,11 @@ import mmap
 import os
 import weakref
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import orjson
@@ -26,8 +26,8 @@ from registry.errors import ArtifactDamagedError, ArtifactMissingError
 from registry.keys import SLOTS, key_id
 from registry.records import BundleSlice, RuntimeName
 from workers.errors import SegmentDamagedError
-from workers.packing.layout import LINE_WORDS
-from workers.packing.verdicts import PACKED, UNKNOWN, VERDICTS
+from workers.packing.layout import LINE_WORDS, MOST_WORDS
+from workers.packing.verdicts import PACKED, UNTRIED, VERDICTS
 from workers.segments.layout import (
     LARGEST_MODEL,
     MAX_HEADER,
@@ -40,6 +40,7 @@ from workers.segments.layout import (
 from workers.segments.packs import PackFile
 
 Numbers = NDArray[Any]
+T = TypeVar("T")
 
 _PAIR: Final = Struct(">QQ")
 
@@ -151,44 +152,47 @@ class Segment:
         Raises:
             SegmentDamagedError: if the row cannot be read or names another key.
         """
-        try:
-            key, trained_through, _, _, _, codes = orjson.loads(
-                self._meta[self._meta_bounds[row] : self._meta_bounds[row + 1]]
-            )
-            facts = key, self._version[row], _text(trained_through), _codes(codes)
-            honest = key_id(key) == self.identity(row)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} cannot be read") from error
-        if not honest:
-            raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} names another key: {key!r}")
-        return facts
+        return self._read(row, self._facts)
 
     def entry(self, row: int) -> StoredEntry:
         """What is known of a row's model. Raises SegmentDamagedError."""
-        meta = self._meta[self._meta_bounds[row] : self._meta_bounds[row + 1]]
+        return self._read(row, self._entry)
+
+    def _facts(
+        self, row: int, key: str, trained_through: object, _at: object, _of: object, _in: object, codes: object
+    ) -> tuple[str, int, str | None, StoredCodes]:
+        return key, self._version[row], _text(trained_through), _codes(codes)
+
+    def _entry(
+        self, row: int, key: str, through: object, at: object, classes: object, place: Any, codes: object = None
+    ) -> StoredEntry:
+        return StoredEntry(
+            key=key,
+            version=self._version[row],
+            runtime=RUNTIMES[self._runtime[row]],
+            digest=self._digest[row].tobytes().hex(),
+            size=self._size[row],
+            heap=self._heap[row],
+            classes=tuple(map(_label, _listed(classes))),
+            trained_through=_text(through),
+            trained_at=_text(at),
+            slot=int(self.slots[row]),
+            place=None if place is None else _place(*place),
+            verdict=VERDICTS[self._verdict[row]],
+            codes=_codes(codes),
+        )
+
+    def _read(self, row: int, make: Callable[..., T]) -> T:
+        """What is made of a row number and what the row's meta lists; it must name the row's own key."""
         try:
-            key, trained_through, trained_at, classes, place, *codes = orjson.loads(meta)
-            entry = StoredEntry(
-                key=key,
-                version=self._version[row],
-                runtime=RUNTIMES[self._runtime[row]],
-                digest=self._digest[row].tobytes().hex(),
-                size=self._size[row],
-                heap=self._heap[row],
-                classes=tuple(map(_label, _listed(classes))),
-                trained_through=_text(trained_through),
-                trained_at=_text(trained_at),
-                slot=int(self.slots[row]),
-                place=None if place is None else _place(*place),
-                verdict=VERDICTS[self._verdict[row]],
-                codes=_codes(*codes),
-            )
-            honest = key_id(key) == self.identity(row)
+            meta = _listed(orjson.loads(self._meta[self._meta_bounds[row] : self._meta_bounds[row + 1]]))
+            made = make(row, *meta)
+            honest = key_id(meta[0]) == self.identity(row)
         except (TypeError, ValueError, AttributeError) as error:
             raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} cannot be read") from error
         if not honest:
-            raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} names another key: {key!r}")
-        return entry
+            raise SegmentDamagedError(f"row {row} of a segment of {self.header.group!r} names another key: {meta[0]!r}")
+        return made
 
     def length(self, row: int) -> int:
         """Bytes of a row's frame, 0 for a packed or a large model."""
@@ -281,7 +285,7 @@ def _without_packs(models: int) -> dict[str, Numbers]:
     return {
         "pack_bounds": np.zeros(models + 1, dtype=np.uint64),
         "pack_checksum": np.zeros(models, dtype=np.uint64),
-        "verdict": np.full(models, VERDICTS.index(UNKNOWN), dtype=np.uint8),
+        "verdict": np.full(models, VERDICTS.index(UNTRIED), dtype=np.uint8),
     }
 
 
@@ -309,7 +313,8 @@ def _bounds_hold(bounds: Numbers, size: int) -> bool:
 
 
 def _packs_hold(bounds: Numbers, verdict: Numbers, size: int) -> bool:
-    """Packs are whole cache lines, and exactly the packed models have one."""
+    """Packs are whole cache lines and no longer than any may be, and exactly the packed models have one."""
     lengths = bounds[1:] - bounds[:-1]
+    whole = not (lengths % LINE_WORDS).any() and not (lengths > MOST_WORDS).any()
     packed = verdict == VERDICTS.index(PACKED)
-    return _bounds_hold(bounds, size) and bool(((lengths > 0) == packed).all()) and not (lengths % LINE_WORDS).any()
+    return _bounds_hold(bounds, size) and whole and bool(((lengths > 0) == packed).all())

@@ -38,19 +38,9 @@ class SegmentModel:
     checksum: int = 0
 
     @classmethod
-    def of(cls, entry: StoredEntry, frame: bytes) -> "SegmentModel":
-        """A model whose frame is in memory."""
-        return cls(entry, len(frame), lambda: frame)
-
-    @classmethod
     def at(cls, entry: StoredEntry, bundles: BundleReader, place: BundleSlice) -> "SegmentModel":
         """A model whose frame is copied from a bundle."""
         return cls(entry, place.length, partial(bundles.frame, place))
-
-    @classmethod
-    def packed(cls, entry: StoredEntry, pack: bytes, checksum: int) -> "SegmentModel":
-        """A model whose pack is in memory."""
-        return cls(entry, len(pack), lambda: pack, checksum)
 
     @classmethod
     def alone(cls, entry: StoredEntry) -> "SegmentModel":

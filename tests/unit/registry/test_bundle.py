@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.artifacts.bundle import OPEN_BUNDLES, BundleReader, BundleWriter, read_frame, read_slice, write_bundle
+from registry.artifacts.bundle import OPEN_BUNDLES, BundleReader, read_slice, write_bundle, write_frames
 from registry.artifacts.folder import FolderStore
 from registry.artifacts.frames import compress, decompress, verified
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
@@ -40,7 +40,7 @@ def test_slices_lie_side_by_side_without_a_gap(store: FolderStore) -> None:
 
 def test_no_artifacts_make_no_object(store: FolderStore) -> None:
     assert write_bundle(store, []) == []
-    assert BundleWriter(store).finish() == []
+    assert write_frames(store, []) == []
     assert list(store.objects()) == []
 
 
@@ -54,22 +54,11 @@ def test_a_source_that_breaks_midway_leaves_no_object(store: FolderStore) -> Non
     assert list(store.objects()) == []
 
 
-def test_a_writer_answers_positions_and_begins_anew_after_finish(store: FolderStore) -> None:
-    writer = BundleWriter(store)
-    assert writer.add(b"one") == 0
-    assert writer.add_frame(compress(b"two")) == 1
-    assert writer.size > 0
-    assert len(writer) == 2
-    first = writer.finish()
-    assert (writer.size, len(writer)) == (0, 0)
-    assert writer.add(b"three") == 0
-    second = writer.finish()
-    assert [read_slice(store, place, LIMIT) for place in (*first, *second)] == [b"one", b"two", b"three"]
-
-
 def test_a_frame_is_read_as_it_lies(store: FolderStore) -> None:
-    (place,) = write_bundle(store, [b"model" * 100])
-    assert decompress(read_frame(store, place), LIMIT) == b"model" * 100
+    frame = compress(b"model" * 100)
+    (place,) = write_frames(store, [frame])
+    with BundleReader(store) as bundles:
+        assert bundles.frame(place) == frame
 
 
 def test_an_artifact_over_the_limit_is_refused_before_it_is_decompressed(store: FolderStore) -> None:

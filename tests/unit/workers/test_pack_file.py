@@ -1,19 +1,30 @@
 """The packs of one file: where each lies, what is read of it, when it counts as checked, and whether it is in memory."""
 
 import ctypes
+import errno
 import mmap
 import os
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from registry.errors import ArtifactDamagedError
 from tests.support.packs import choices
 from tests.support.rewrites import Parts
+from tests.support.segments import entry_of, segment_bytes
 from workers.errors import SegmentDamagedError
 from workers.packed import check_pack
+from workers.packing import layout
+from workers.packing.layout import MOST_WORDS, TREES, NotPackableError, Pack, assembled
+from workers.packing.verdicts import PACKED
+from workers.packing.wire import read, written
 from workers.segments.packs import resident
 from workers.segments.reader import Segment
+from workers.segments.writer import SegmentModel
 
 WRITTEN = choices()
 SHAPE = WRITTEN.signature.shape
@@ -82,6 +93,16 @@ def test_a_damaged_pack_is_refused_and_never_counts_as_checked(tmp_path, parts):
     assert not packs.checked[row]
 
 
+def test_a_pack_that_the_disk_does_not_give_is_damaged(tmp_path, monkeypatch):
+    def broken(*_asked):
+        raise OSError(errno.EIO, "input/output error")
+
+    segment = opened(tmp_path)
+    monkeypatch.setattr(os, "pread", broken)
+    with pytest.raises(SegmentDamagedError, match="cannot be read"):
+        segment.packs.read(rows(segment)[0])
+
+
 def test_unmapping_takes_the_address_and_hands_over_the_mapping(tmp_path):
     segment = opened(tmp_path)
     packs = segment.packs
@@ -100,6 +121,21 @@ def test_a_mapping_cannot_be_written_to(tmp_path):
     packs.map()
     with pytest.raises(ValueError, match="read-only"):
         packs.mapping[0] = 1
+
+
+def test_a_pack_larger_than_any_may_be_is_neither_made_nor_read_nor_opened(tmp_path):
+    none = np.empty(0, dtype=np.int64)
+    with pytest.raises(NotPackableError, match="larger"):
+        assembled(layout.Parts(TREES, 1, 0, none, np.zeros(MOST_WORDS, dtype=np.int64), none))
+    words = np.zeros(MOST_WORDS + 8, dtype=np.int64)
+    words[0] = len(words)
+    with pytest.raises(ArtifactDamagedError, match="larger"):
+        read(written(Pack(words)))
+    entry = replace(entry_of(0), verdict=PACKED)
+    for most, sound in ((MOST_WORDS, True), (MOST_WORDS + 8, False)):
+        data = segment_bytes([SegmentModel(entry, 8 * most, partial(bytes, 8 * most))])
+        with nullcontext() if sound else pytest.raises(SegmentDamagedError, match="contradicts"):
+            opened(tmp_path, data)
 
 
 PAGES = 600

@@ -3,19 +3,23 @@
 import asyncio
 import ctypes
 import os
+import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import workers.packed
+import workers.resolving
+from discovery.snapshot import LiveRelease
 from registry.errors import PartitionNotFoundError
 from registry.keys import key_id, shard_of
 from registry.signature import Signature
 from tests.support import models
 from tests.support.held import SCHEMA, SHARDS, Bench, Shelf
 from workers.client import ScoreCall
-from workers.errors import SegmentDamagedError
+from workers.errors import ModelLoadError, SegmentDamagedError
 from workers.features import Features
 from workers.mappings import Mappings
 
@@ -123,6 +127,17 @@ def test_each_packed_model_encodes_texts_by_its_own_categories(tmp_path):
         assert bench.loader.loads == 0
 
 
+def test_what_is_remembered_of_keys_never_holds_more_codes_than_its_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers.resolving, "MAX_CODES", 7)
+    tiny = {f"store={n}/brand=b": models.lightgbm_categorical(["red", "green"], n) for n in range(8)}
+    with Bench(Shelf(tmp_path, signature=TEXTS, packed=True)).hold(tiny) as bench:
+        [held] = bench.holdings.releases()
+        for number in (*range(8), *range(8)):
+            assert held.resolve((str(number), "b"), 0, NOTHING).use.key == f"store={number}/brand=b"
+            held_codes = [len(known) for one in held.remembered.values() for _, known in one.codes]
+            assert 0 < sum(held_codes) <= 7
+
+
 def test_a_hold_leads_to_the_packed_fallback(shelf):
     tiny = {"store=1/brand=b": models.lightgbm_regressor(1), "brand=b": models.lightgbm_regressor(2)}
     with Bench(shelf).hold(tiny) as bench:
@@ -164,6 +179,34 @@ def test_a_damaged_pack_is_refused_and_its_neighbours_answer(shelf):
         assert np.isnan(answer.scores[1, 0])
         single = bench.worker.score_now(call([("1", "b")], rows[:1]))
         assert type(single.problems[0]) is SegmentDamagedError
+
+
+def test_a_pack_that_was_sound_for_one_signature_is_checked_again_for_another(shelf):
+    with Bench(shelf) as bench:
+        first = shelf.release(1, fleet(1))
+        narrow = Signature.from_json({"inputs": [{"name": "price"}], "outputs": [{"name": "sales"}]})
+        manifest = replace(first.manifest, release=2, signature=narrow)
+        second = LiveRelease(2, shelf.store.put([manifest.to_bytes()]).digest, manifest, None)
+        assert not bench.holdings.adopt(shelf.snapshot(first, second)).failed
+        rows = matrix(1)
+        assert not bench.worker.score_now(call([("0", "b")], rows)).problems
+        answer = bench.worker.score_now(replace(call([("0", "b")], rows[:, :1]), release=2))
+        assert type(answer.problems[0]) is SegmentDamagedError
+
+
+def test_a_process_without_descriptors_cannot_load_for_now_and_says_nothing_of_damage(shelf):
+    with Bench(shelf).hold(fleet(1)) as bench:
+        asked = call([("0", "b")], matrix(1))
+        former = resource.getrlimit(resource.RLIMIT_NOFILE)
+        first_free = os.dup(0)
+        os.close(first_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, former[1]))
+        try:
+            answer = bench.worker.score_now(asked)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, former)
+        assert type(answer.problems[0]) is ModelLoadError
+        assert not bench.worker.score_now(asked).problems
 
 
 def test_a_file_cut_short_under_a_held_release_is_refused(shelf):

@@ -1,6 +1,7 @@
 """A tree pack answers as LightGBM does, to the last bit, or there is none."""
 
 import re
+from contextlib import nullcontext
 
 import lightgbm
 import numpy as np
@@ -12,7 +13,7 @@ from registry.signature import Signature
 from workers.features import Features
 from workers.packing.checks import SOUND, check
 from workers.packing.kernel import score, score_rows, scratch
-from workers.packing.layout import ZERO, NotPackableError, Pack, assembled, head_of
+from workers.packing.layout import PLAIN_TREES, ZERO, NotPackableError, Pack, Parts, Probe, assembled, head_of
 from workers.packing.lightgbm import read_lightgbm
 from workers.packing.proof import prove_pack
 from workers.packing.proof_rows import proof_rows
@@ -226,3 +227,24 @@ def test_a_pack_that_answers_otherwise_in_one_bit_is_not_proven():
     pack.words[leaves : leaves + (place >> 32) + 1] += 1  # the last bit of every leaf of the first tree
     with pytest.raises(NotPackableError, match="answers otherwise"):
         prove_pack(pack, probe, Native(booster), SIGNATURE, 0.0)
+
+
+class Constant:
+    """A native model that answers one number."""
+
+    inputs = (0,)
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def predict(self, features):
+        return np.full((len(features), 1), self.answer)
+
+
+@pytest.mark.parametrize(("answer", "proved"), [(0.0, True), (-0.0, False), (5e-324, False), (np.nan, False)])
+def test_a_pack_is_proved_by_the_bits_of_its_answers(answer, proved):
+    none = np.empty(0, dtype=np.int64)
+    pack = Pack(assembled(Parts(PLAIN_TREES, 1, 0, none, none, none)))
+    probe = Probe((0,), {0: np.array([1.0])})
+    with nullcontext() if proved else pytest.raises(NotPackableError, match="otherwise"):
+        prove_pack(pack, probe, Constant(answer), SIGNATURE, 0.0)

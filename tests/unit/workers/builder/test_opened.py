@@ -1,11 +1,17 @@
 """Segments stay open between builds, as long as their files are what was opened."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from registry.artifacts.folder import FolderStore
 from tests.support.packs import choices
 from workers.builder.opened import GROUPS, OpenedSegments
+from workers.segments.reader import Segment
 
 
 def stored(home: Path) -> tuple[FolderStore, str]:
@@ -44,3 +50,24 @@ def test_only_the_groups_that_were_built_last_stay_open(tmp_path: Path) -> None:
     for other in range(GROUPS):
         opened.open(store, f"g{other}", digest)
     assert opened.open(store, "g", digest) is not first
+
+
+def test_lanes_that_build_side_by_side_open_a_segment_they_share_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, digest = stored(tmp_path)
+    segment = Segment.open(store.path(digest), store)
+    both = threading.Barrier(2)
+    opens = []
+
+    def slow_open(*_given: object) -> Segment:
+        opens.append(digest)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.3)  # whoever opens gives the other lane time to open it too
+        return segment
+
+    monkeypatch.setattr(Segment, "open", slow_open)
+    opened = OpenedSegments()
+    with ThreadPoolExecutor(2) as lanes:
+        assert list(lanes.map(lambda _lane: opened.open(store, "g", digest), range(2))) == [segment] * 2
+    assert opens == [digest]

@@ -3,7 +3,12 @@
 import hashlib
 import pickle
 
+import pandas as pd
 import pytest
+import skops.io
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder
 
 from registry.artifacts.frames import decompress
 from registry.errors import Problem
@@ -11,8 +16,11 @@ from registry.keys import KeySchema
 from registry.records import ModelMeta
 from registry.signature import Signature
 from tests.support import models
+from workers.builder import proving
 from workers.builder.proof import BulkRow, ProofContext, ProofRequest, ProvedRow, RefusedRow
 from workers.builder.proving import prove, prove_row
+from workers.errors import ProofFailedError
+from workers.packing import wire
 
 SCHEMA = KeySchema(("store", "brand"), fallback=(("brand",), ()))
 KEY = SCHEMA.key(["2", "tropicana"])
@@ -53,6 +61,45 @@ def test_a_real_model_of_every_runtime_is_proved(make):
     assert decompress(proof.frame, proof.size) == model.data
     assert sorted(proof.inputs) == [0, 1]
     assert 1024 <= proof.heap < 20_000_000
+
+
+COLOURS = _context(("price", "feat", {"name": "colour", "dtype": "string"}))
+
+
+def test_a_good_model_is_registered_whatever_breaks_in_packing_it(monkeypatch):
+    model = models.ridge()
+    assert _prove(model).verdict == "packed"
+    for error in (MemoryError(), ZeroDivisionError(), RecursionError(), ProofFailedError("it broke")):
+
+        def broken(*_given, error=error):
+            raise error
+
+        monkeypatch.setattr(proving, "prove_pack", broken)
+        proof = _prove(model)
+        assert (proof.verdict, proof.pack, proof.pack_size) == ("shape", b"", 0)
+        assert decompress(proof.frame, proof.size) == model.data
+
+
+def test_a_scaler_that_flattens_its_input_leaves_its_model_to_its_library():
+    model = make_pipeline(MinMaxScaler(), Ridge()).fit(models.frame(9), range(9))
+    model[0].scale_ *= 0.0
+    assert _prove(models.TinyModel("sklearn", None, skops.io.dumps(model))).verdict == "shape"
+
+
+def test_a_model_whose_categories_are_no_text_that_can_be_written_stays_with_its_library():
+    context = _context(({"name": "colour", "dtype": "string"},))
+    for colour, verdict in (("red", "packed"), ("\ud800", "shape")):
+        table = pd.DataFrame({"colour": pd.Series([colour, "green"] * 9, dtype=object)})
+        native = make_pipeline(OneHotEncoder(handle_unknown="ignore"), Ridge()).fit(table, range(18))
+        assert _prove(models.TinyModel("sklearn", None, skops.io.dumps(native)), context=context).verdict == verdict
+
+
+def test_a_model_with_more_categories_than_a_reader_takes_stays_with_its_library(monkeypatch):
+    model = models.lightgbm_categorical(("red", "green"), name="colour")
+    codes = len(b'[[2,[["red",0],["green",1]]]]')
+    for most, verdict in ((16 + codes, "packed"), (15 + codes, "shape")):
+        monkeypatch.setattr(wire, "MOST_CODES", most)
+        assert _prove(model, context=COLOURS).verdict == verdict
 
 
 def test_the_heap_grows_with_the_model():
