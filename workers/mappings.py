@@ -62,6 +62,7 @@ class Mappings:
 
         Raises:
             SegmentDamagedError: if the file has been cut short.
+            ModelLoadError: if this process can map no more.
         """
         with self._lock:
             if packs.base:

@@ -71,6 +71,7 @@ class PackedModels:
 
         Raises:
             SegmentDamagedError: if it is damaged.
+            ModelLoadError: if this process can map no more.
         """
         packs = resolved.packs
         base = self._base(packs)
