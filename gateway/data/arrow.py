@@ -45,6 +45,7 @@ def read_arrow_bulk(
     Raises:
         Problem: what refuses the whole request.
     """
+    limit = reader.row_limit(limit)
     table = _read_table(raw, limit)
     check_columns(view.schema, reader, table.column_names)
     check_rows(table.num_rows, limit, "rows")

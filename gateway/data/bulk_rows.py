@@ -120,7 +120,7 @@ class _JsonBulk:
         self._schema = view.schema
         self._reader = reader
         self._names = () if "rows" in body else check_columns(view.schema, reader, _list(body, "columns"))
-        self._limit = limit
+        self._limit = reader.row_limit(limit)
 
     def read_plain(self, plain: PlainReader, rows: bytes) -> BulkRows | None:
         """All rows, if they are array rows and plain."""

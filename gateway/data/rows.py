@@ -7,7 +7,7 @@ told cell by cell to a `Fault`, so that a single predict can refuse the request 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from registry.errors import Problem
 from registry.signature import FLOAT32_MAX, InputSpec, Signature
 from workers.features import Features, Matrix
 
+MOST_CELLS: Final = 1 << 27  # of the inputs and of the outputs of one call: a gibibyte of float64 each
+
 
 class RowReader:
     """Reads rows for one signature. Immutable after construction; one per group view, shared by all requests.
@@ -37,6 +39,7 @@ class RowReader:
 
     def __init__(self, signature: Signature) -> None:
         self.inputs = signature.inputs
+        self._most_rows = MOST_CELLS // max(len(signature.inputs), signature.width)
         self._positions = dict(signature.positions)
         self._sent = tuple(spec for spec in signature.inputs if spec.from_key is None)
         self._fed = tuple((i, spec) for i, spec in enumerate(signature.inputs) if spec.from_key is not None)
@@ -51,6 +54,10 @@ class RowReader:
     def sent_names(self) -> tuple[str, ...]:
         """Names of the inputs a request sends, in signature order (inputs fed from the key are not sent)."""
         return tuple(spec.name for spec in self._sent)
+
+    def row_limit(self, limit: int) -> int:
+        """How many rows a call may have where the route takes `limit`: fewer of a signature that is very wide."""
+        return min(limit, self._most_rows)
 
     def instances(self, instances: Sequence[Any], key: Mapping[str, str]) -> Features:
         """Rows of a single predict: objects by name, or arrays in signature order; every row has this key.

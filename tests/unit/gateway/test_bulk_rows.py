@@ -10,7 +10,8 @@ import pytest
 from gateway.data.arrow import read_arrow_bulk
 from gateway.data.bulk_rows import read_json_bulk
 from gateway.data.portions import PORTION_BYTES, cut
-from gateway.data.rows import RowReader
+from gateway.data.rows import MOST_CELLS, RowReader
+from gateway.data.single import read_call
 from gateway.errors import (
     ArrowInvalidError,
     BodyInvalidError,
@@ -216,6 +217,27 @@ def test_truncated_and_flipped_arrow_never_crashes():
         for damaged in (bytes(raw[:end]), bytes(raw[:end] + bytes([raw[end] ^ 0x55]) + raw[end + 1 :])):
             with suppress(Problem):
                 read_arrow_bulk(seen, reader, damaged, max_level=0, explain=False, limit=1000)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "widest"),
+    [
+        ([{"name": f"x{i}", "default": 0} for i in range(4096)], [{"name": "y"}], 4096),
+        ([{"name": "x0", "default": 0}], [{"name": f"y{i}", "width": 10_000} for i in range(64)], 640_000),
+    ],
+)
+def test_a_call_has_fewer_rows_where_a_signature_is_very_wide(inputs, outputs, widest):
+    wide = view({"inputs": inputs, "outputs": outputs})
+    most = RowReader(wide.signature).row_limit(100_000)
+    assert most == MOST_CELLS // widest < 100_000
+    too_many = {"store": ["2"] * (most + 1), "brand": ["t"] * (most + 1), "x0": [1.0] * (most + 1)}
+    with pytest.raises(TooManyRowsError):
+        read_json({"columns": list(too_many), "data": [["2", "t", 1.0]] * (most + 1)}, seen=wide, limit=100_000)
+    with pytest.raises(TooManyRowsError):
+        read_arrow(pa.table(too_many), seen=wide, limit=100_000)
+    instances = orjson.dumps({"key": {"store": "2", "brand": "t"}, "instances": [{}] * (most + 1)})
+    with pytest.raises(TooManyRowsError):
+        read_call(wide, RowReader(wide.signature), instances, 100_000)
 
 
 def large(rows, **body):
