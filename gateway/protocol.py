@@ -11,6 +11,7 @@ nothing follow, the loop's next step sends it, so a streamed answer begins no la
 
 import asyncio
 import logging
+import re
 from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,8 +21,8 @@ from gateway.reply import Header, Reply
 log = logging.getLogger("manymodels.gateway")
 
 _HEAD: Final = b"HTTP/1.1 "
-_BEFORE: Final = b"/v1/groups/"
-_AFTER: Final = b"/predict"
+# Whole and plain: what is percent-encoded or has a query is read by the ordinary way alone.
+_PREDICT: Final = re.compile(rb"/v1/groups/([A-Za-z0-9._-]+)/predict")
 PROMPT_BYTES: Final = 64 * 1024  # a longer body takes the ordinary way, which reads within limits and may wait
 
 
@@ -165,8 +166,8 @@ class PromptProtocol(HttpToolsProtocol):
             self._holder.close()
 
     def _prompt_group(self) -> str | None:
-        url = self.url
-        if not (url.endswith(_AFTER) and url.startswith(_BEFORE)):
+        predict = _PREDICT.fullmatch(self.url)
+        if predict is None:
             return None
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
@@ -175,7 +176,7 @@ class PromptProtocol(HttpToolsProtocol):
             return None
         if self.cycle is not None and not self.cycle.response_complete:
             return None
-        return url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
+        return predict[1].decode()
 
     def _answer(self, group: str) -> Reply | None:
         try:
