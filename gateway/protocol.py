@@ -84,8 +84,8 @@ class PromptProtocol(HttpToolsProtocol):
         self._front = cast("PromptFront", self.config.app)
         self._group: str | None = None  # of the predict whose body is being collected
         self._collected = b""
-        self._busy = False  # whether a request has begun that is not answered yet
-        self._last = 0.0  # when something was last received, by the loop's clock
+        self._open = 0  # requests that have begun and are not answered yet
+        self._answered_at = 0.0  # when the last prompt answer was written, by the loop's clock
         self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as it is called
@@ -101,7 +101,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._busy = True
+        self._open += 1
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -139,7 +139,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """After an answer on the ordinary way."""
-        self._busy = False
+        self._open -= 1
         super().on_response_complete()
 
     def _answered_promptly(self) -> None:
@@ -148,19 +148,19 @@ class PromptProtocol(HttpToolsProtocol):
         To set one after each answer and cancel it at the next request costs more than parsing a request: here one
         timer stays set, and looks at the clock when it is due.
         """
-        self._busy = False
+        self._open -= 1
         self.server_state.total_requests += 1
-        self._last = self.loop.time()
+        self._answered_at = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_due)
 
     def _idle_due(self) -> None:
         """Close a connection that was answered promptly and then asked nothing for long."""
         self._idle_timer = None
-        left = self._last + self.timeout_keep_alive - self.loop.time()
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
         if self.timeout_keep_alive_task is not None:
             return  # an ordinary answer came since, and has its own timer
-        if self._busy or left > 0.001:
+        if self._open or left > 0.001:
             self._idle_timer = self.loop.call_later(max(left, 1.0), self._idle_due)
         elif not self._holder.is_closing():
             self._holder.close()

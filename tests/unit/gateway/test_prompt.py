@@ -19,6 +19,7 @@ class Front:
     def __init__(self):
         self.seen = []
         self.closed = False
+        self.gate = asyncio.Event()  # what `slow` requests wait for
 
     def prompt_answer(self, group, headers, body):
         self.seen.append((group, dict(headers), body))
@@ -32,7 +33,7 @@ class Front:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        await asyncio.sleep(0)
+        await (self.gate.wait() if body == b"slow" else asyncio.sleep(0))
         answer = b"asgi " + scope["path"].encode() + b" " + body[:40]
         length = b"%d" % len(answer)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
@@ -177,6 +178,28 @@ def test_an_idle_connection_closes_at_shutdown():
 def test_a_connection_that_asks_nothing_more_is_closed_after_a_while():
     assert talk(request("warm"), keep_alive=0)[0].closed
     assert not talk(request("warm"))[0].closed
+
+
+def test_a_connection_is_not_closed_while_the_second_of_two_requests_is_under_way():
+    front, transport = Front(), Recorder()
+
+    async def main():
+        config = uvicorn.Config(
+            front, log_config=None, access_log=False, lifespan="off", ws="none", timeout_keep_alive=0
+        )
+        protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(transport)
+        protocol.data_received(request("warm") + request("cold") + request("slow"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        protocol._idle_due()
+        assert (len(transport.writes), transport.closed) == (2, False)
+        front.gate.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
 
 
 def test_a_connection_is_not_closed_in_the_middle_of_a_request():
