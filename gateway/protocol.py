@@ -23,6 +23,7 @@ log = logging.getLogger("manymodels.gateway")
 _HEAD: Final = b"HTTP/1.1 "
 # Whole and plain: what is percent-encoded or has a query is read by the ordinary way alone.
 _PREDICT: Final = re.compile(rb"/v1/groups/([A-Za-z0-9._-]+)/predict")
+HEAD_BYTES: Final = 64 * 1024  # of a head or a trailer that is not whole yet; the parser itself takes any number
 PROMPT_BYTES: Final = 64 * 1024  # a longer body takes the ordinary way, which reads within limits and may wait
 
 
@@ -84,6 +85,7 @@ class PromptProtocol(HttpToolsProtocol):
         self._front = cast("PromptFront", self.config.app)
         self._group: str | None = None  # of the predict whose body is being collected
         self._collected = b""
+        self._unfinished = 0  # bytes received since a head, a piece of a body or a request was whole
         self._open = 0  # requests that have begun and are not answered yet
         self._answered_at = 0.0  # when the last prompt answer was written, by the loop's clock
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -99,6 +101,13 @@ class PromptProtocol(HttpToolsProtocol):
             self._idle_timer.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol.data_received`. Refuses a head that does not end."""
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished > HEAD_BYTES and not self._holder.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
     def on_message_begin(self) -> None:
         """Begin a request."""
         self._open += 1
@@ -106,12 +115,14 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Collect the body of a predict; start anything else the ordinary way."""
+        self._unfinished = 0
         self._group = self._prompt_group()
         if self._group is None:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take in a piece of a body."""
+        self._unfinished = 0
         if self._group is None:
             super().on_body(body)
             return
@@ -121,6 +132,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer on the spot, or have it answered."""
+        self._unfinished = 0
         if self._group is not None:
             answer = self._answer(self._group)
             if answer is not None:

@@ -6,7 +6,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.protocol import PROMPT_BYTES, PromptProtocol
+from gateway.protocol import HEAD_BYTES, PROMPT_BYTES, PromptProtocol
 from gateway.reply import Reply
 from tests.support.transport import Recorder
 
@@ -167,6 +167,37 @@ def test_a_request_half_read_at_shutdown_is_answered_before_the_connection_close
     assert at_once == []
     assert b"asgi /v1/groups/oj/predict warm" in b"".join(transport.writes)
     assert transport.closed
+
+
+CHUNKED = b"POST /v1/groups/oj/predict/bulk HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"POST /", b"a" * 8192),
+        (b"POST / HTTP/1.1\r\nx: ", b"a" * 8192),
+        (b"POST / HTTP/1.1\r\n", b"x: a\r\n" * 2048),
+        (b"", b"\r\n" * 4096),
+        (request("warm"), b"\r\n" * 4096),
+        (CHUNKED + b"4\r\nwarm\r\n0\r\nx: ", b"a" * 8192),
+    ],
+)
+def test_a_head_or_trailer_that_does_not_end_is_refused_and_the_connection_closed(begin, piece):
+    front, transport, _ = talk(begin, *[piece] * (HEAD_BYTES // len(piece) + 1))
+    assert front.closed
+    assert transport.writes[-1].startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_long_head_a_long_body_and_many_requests_in_one_read_are_taken():
+    long_head = request("warm", headers=f"x: {'a' * (HEAD_BYTES - 200)}\r\n")
+    assert talk(long_head[:30_000], long_head[30_000:])[2] == [PROMPT]
+    many = request("warm") * 1000
+    assert talk(many[:-10], many[-10:])[2] == [PROMPT] * 1000
+    pieces = [b"1000\r\n" + b"x" * 4096 + b"\r\n"] * 40
+    front, transport, _ = talk(CHUNKED, *pieces, b"0\r\n\r\n")
+    assert not front.closed
+    assert b"asgi /v1/groups/oj/predict/bulk xxx" in b"".join(transport.writes)
 
 
 def test_an_idle_connection_closes_at_shutdown():
