@@ -24,6 +24,7 @@ _HEAD: Final = b"HTTP/1.1 "
 # Whole and plain: what is percent-encoded or has a query is read by the ordinary way alone.
 _PREDICT: Final = re.compile(rb"/v1/groups/([A-Za-z0-9._-]+)/predict")
 HEAD_BYTES: Final = 64 * 1024  # of a head or a trailer that is not whole yet; the parser itself takes any number
+JOINED_BYTES: Final = 64 * 1024  # a longer body is handed over beside its head: to copy it would cost more
 PROMPT_BYTES: Final = 64 * 1024  # a longer body takes the ordinary way, which reads within limits and may wait
 
 
@@ -52,7 +53,10 @@ class HeadHolder:
         held = self._held
         if held is not None:
             self._held = None
-            self._transport.write(held + data)
+            if len(data) > JOINED_BYTES:
+                self._transport.writelines((held, data))
+            else:
+                self._transport.write(held + data)
         elif data.startswith(_HEAD):
             self._held = data
             self._loop.call_soon(self.flush)
