@@ -6,9 +6,11 @@ is told that they are ready.
 
 import ctypes
 import logging
+import multiprocessing
 import resource
 import signal
 import socket
+import sys
 from multiprocessing.synchronize import Event
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -35,10 +37,18 @@ class Signals(NamedTuple):
 def configure_process() -> None:
     """What every long-lived process of a home needs: logging, open files, an end when its parent ends."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
     # Each mapped segment holds a descriptor, and each client a socket.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def end_with_parent() -> None:
+    """Have SIGTERM sent to this process when its parent ends. Raises SystemExit if that has ended already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # before it could be asked for: no signal will come
+        sys.exit(1)
 
 
 def serve_requests(home: Home, settings: "Settings", listener: socket.socket, uri: str, signals: Signals) -> None:

@@ -28,6 +28,7 @@ log = logging.getLogger("manymodels.serve")
 
 START_SECONDS: Final = 180.0
 CALM_SECONDS: Final = 1.0  # a child that died is replaced at most this often
+LOOK_SECONDS: Final = 0.2  # between two looks at the children
 _SPAWN: Final = multiprocessing.get_context("spawn")
 
 # Thousands of models lie scattered over the heap: with huge pages a bulk spends a quarter less time finding them.
@@ -132,12 +133,13 @@ class _Supervisor:
         return True
 
     def _replace_dead(self) -> None:
-        wait([child.sentinel for child in self._children.values()], timeout=0.2)
+        wait([child.sentinel for child in self._children.values()], timeout=LOOK_SECONDS)
         for name, child in list(self._children.items()):
             if child.is_alive() or self._stopping.is_set():
                 continue
             if time.monotonic() - self._started[name] < CALM_SECONDS:
-                continue  # looked at again in a moment
+                self._stopping.wait(LOOK_SECONDS)  # its sentinel would end every wait above at once
+                continue
             log.error("%s (process %s) ended with %s; starting another", name, child.pid, child.exitcode)
             if child.pid is not None:
                 from prometheus_client import multiprocess  # noqa: PLC0415 - hardly ever needed here
