@@ -203,11 +203,12 @@ def _features(signature: Signature, table: pa.Table, fault: Fault) -> Features:
     texts: dict[int, list[str | None]] = {}
     exact: dict[int, NDArray[np.int64]] = {}
     for position, spec in enumerate(signature.inputs):
-        fed = spec.from_key is not None
-        column = None if fed or spec.name not in table.column_names else table.column(spec.name)
+        if spec.from_key is not None:
+            continue
+        column = table.column(spec.name) if spec.name in table.column_names else None
         if spec.dtype == "string":
-            texts[position] = [None] * rows if fed else _texts(spec, column, rows, fault)
-        elif not fed:
+            texts[position] = _texts(spec, column, rows, fault)
+        else:
             big = _numbers(matrix, position, spec, column, fault)
             if big is not None:
                 exact[position] = big

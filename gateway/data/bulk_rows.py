@@ -172,8 +172,8 @@ def scored_rows(
     """Feed the inputs that come from the key, then leave out every row that has an error."""
     total = len(features)
     if reader.feeds:
-        feed_keys = [dict(zip(schema.fields, key, strict=True)) for key in keys.keys]
-        reader.feed(features, feed_keys, keys.rows.tolist(), errors.setdefault)
+        values = {field: [key[place] for key in keys.keys] for place, field in enumerate(schema.fields)}
+        features = reader.feed(features, values, keys.rows, errors.setdefault)
     places = np.arange(total, dtype=np.intp)
     key_rows = keys.rows
     if errors:
