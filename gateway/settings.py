@@ -41,9 +41,10 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(default=2048, ge=1, description="predicts under way in one process; past it 429")
     max_bulk_in_flight: int = Field(default=32, ge=1, description="bulks under way in one process; past it 429")
     max_watchers: int = Field(default=1000, ge=1, description="long polls under way in one process")
-    request_seconds: float = Field(default=60.0, gt=0, description="deadline of a bulk")
+    request_seconds: float = Field(default=60.0, gt=0, description="deadline of a bulk once its body is read")
 
     sql_threads: int = Field(default=4, ge=1, le=64)
+    row_threads: int = Field(default=4, ge=1, le=64, description="large bulks read or written at once")
     lease_seconds: float = Field(default=3.0, gt=0)
     poll_seconds: float = Field(default=0.05, gt=0, description="how often a process looks for a new revision")
     promote_seconds: float = Field(default=30.0, gt=0, description="deadline for members to prepare a release")
