@@ -18,7 +18,7 @@ from gateway.data.answers import AnswerReader, spread
 from gateway.data.arrow_sizes import unpacked_bytes
 from gateway.data.bulk import BulkAnswer
 from gateway.data.bulk_rows import BulkRows, check_columns, check_rows, scored_rows
-from gateway.data.cells import ABSENT, EXACT, Fault, number, text, text_column
+from gateway.data.cells import ABSENT, EXACT, Fault, number, tell_rows, text, text_column
 from gateway.data.keycolumns import KeyRows, read_keys
 from gateway.data.rows import RowReader
 from gateway.errors import (
@@ -160,9 +160,7 @@ def _keys(schema: KeySchema, table: pa.Table, fault: Fault) -> KeyRows:
     columns = [[values[codes[row]] for row in first.tolist()] for codes, values in encoded]
     faults: dict[int, Problem] = {}
     distinct = read_keys(schema, columns, faults.setdefault)
-    for row in np.flatnonzero(np.isin(inverse, list(faults))).tolist() if faults else ():
-        found = faults[int(inverse[row])]
-        fault(row, type(found)(found.detail, field=found.field))
+    tell_rows(faults, inverse, fault)
     return KeyRows(distinct.keys, distinct.rows[inverse])
 
 
@@ -240,8 +238,7 @@ def _numbers(
     values = flat.fill_null(0).to_numpy(zero_copy_only=False)
     matrix[:, position] = np.where(missing, np.nan, values)
     if not spec.nullable:
-        for row in np.flatnonzero(missing).tolist():
-            fault(row, FeatureNullError(f"{spec.name!r} is null, and it is not nullable", field=spec.name))
+        _tell(missing, FeatureNullError(f"{spec.name!r} is null, and it is not nullable", field=spec.name), fault)
     _check_range(matrix[:, position], spec, fault)
     if spec.dtype == "int64" and np.abs(matrix[~missing, position]).max(initial=0.0) > EXACT:
         return values.astype(np.int64)  # type: ignore[no-any-return] # pyarrow has no types
@@ -250,11 +247,16 @@ def _numbers(
 
 def _check_range(column: NDArray[np.float64], spec: InputSpec, fault: Fault) -> None:
     limit = FLOAT32_MAX if spec.dtype == "float32" else np.finfo(np.float64).max
-    for row in np.flatnonzero(np.abs(column) > limit).tolist():
-        fault(row, FeatureTypeError(f"{spec.name!r} is infinite or out of range", field=spec.name))
+    beyond = FeatureTypeError(f"{spec.name!r} is infinite or out of range", field=spec.name)
+    _tell(np.abs(column) > limit, beyond, fault)
     if spec.dtype == "float32":
         with np.errstate(over="ignore"):  # those rows are refused already
             column[:] = column.astype(np.float32)
+
+
+def _tell(bad: NDArray[np.bool_], problem: Problem, fault: Fault) -> None:
+    for row in np.flatnonzero(bad).tolist():
+        fault(row, problem)
 
 
 def _as_numbers(spec: InputSpec, column: pa.ChunkedArray) -> pa.Array:

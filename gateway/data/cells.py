@@ -100,14 +100,20 @@ def beyond_float64(column: NDArray[np.int64]) -> NDArray[np.int64] | None:
 
 
 def text_column(spec: InputSpec, cells: Sequence[Any], fault: Fault) -> list[str | None]:
-    """A string column; faulty cells are None."""
+    """A string column; faulty cells are None. Rows without a text share their problem: there may be millions."""
     texts: list[str | None] = []
+    missing: Problem | None = None
     for row, cell in enumerate(cells):
+        if cell is None and missing is not None:
+            fault(row, missing)
+            texts.append(None)
+            continue
         try:
             texts.append(text(spec, cell))
         except Problem as problem:
             fault(row, problem)
             texts.append(None)
+            missing = problem if cell is None else missing
     return texts
 
 

@@ -171,6 +171,21 @@ def test_arrow_rows_with_nulls_are_their_own_errors():
     assert codes(read_arrow(table)) == {1: "key_type", 2: "feature_null", 3: "key_type"}
 
 
+def test_rows_with_the_same_fault_share_one_problem():
+    text = view({"inputs": [{"name": "price"}, {"name": "s", "dtype": "string"}], "outputs": [{"name": "y"}]})
+    table = pa.table(
+        {
+            "store": pa.array(["", "", "2", "2", "2", "2"]),
+            "brand": ["t"] * 6,
+            "price": pa.array([1.0, 1.0, None, None, 1.0, 1.0]),
+            "s": pa.array(["a", "a", "a", "a", None, None]),
+        }
+    )
+    rows = read_arrow(table, seen=text)
+    assert codes(rows) == {0: "key_type", 1: "key_type"} | dict.fromkeys(range(2, 6), "feature_null")
+    assert len(set(map(id, rows.errors.values()))) == 3
+
+
 def test_arrow_nan_is_missing_and_infinity_is_refused():
     table = pa.table({"store": ["2"] * 3, "brand": ["t"] * 3, "price": [float("nan"), float("inf"), 1.0]})
     assert codes(read_arrow(table)) == {0: "feature_null", 1: "feature_type"}
