@@ -218,25 +218,27 @@ def _row_of_width(index: int, row: Any, names: Sequence[str], fault: Fault) -> S
 def _fill(
     matrix: Matrix, position: int, spec: InputSpec, cells: Sequence[Any], fault: Fault
 ) -> NDArray[np.int64] | None:
-    exact = None
-    if is_quick(spec, set(map(type, cells))):
-        try:
-            # The standard library's array takes a list of numbers twice as quickly as numpy does.
-            if spec.dtype == "int64":
-                whole = np.frombuffer(array("q", cells), dtype=np.int64)
-                exact = beyond_float64(whole)
-                matrix[:, position] = whole
-            else:
-                matrix[:, position] = np.frombuffer(array("d", cells), dtype=np.float64)
-            if spec.dtype != "float32" or np.abs(matrix[:, position]).max(initial=0.0) <= FLOAT32_MAX:
-                if spec.dtype == "float32":
-                    matrix[:, position] = matrix[:, position].astype(np.float32)
-                return exact
-        except OverflowError:
-            pass  # an integer past 64 bits: the cell-by-cell pass says which
-    floats, exact = number_column(spec, cells, fault)
-    matrix[:, position] = floats
-    return exact
+    """Fill a column of the matrix; answers it as int64 where float64 would lose some of its integers."""
+    column = _quick_column(spec, cells) if is_quick(spec, set(map(type, cells))) else None
+    if column is None:
+        matrix[:, position], exact = number_column(spec, cells, fault)
+        return exact
+    matrix[:, position] = column
+    return beyond_float64(column) if spec.dtype == "int64" else None
+
+
+def _quick_column(spec: InputSpec, cells: Sequence[Any]) -> NDArray[Any] | None:
+    """Cells of the right types as one array of the input's dtype; None if one is out of range."""
+    try:
+        # The standard library's array takes a list of numbers twice as quickly as numpy does.
+        if spec.dtype == "int64":
+            return np.frombuffer(array("q", cells), dtype=np.int64)
+        column = np.frombuffer(array("d", cells), dtype=np.float64)
+    except OverflowError:
+        return None
+    if spec.dtype != "float32":
+        return column
+    return column.astype(np.float32) if np.abs(column).max(initial=0.0) <= FLOAT32_MAX else None
 
 
 def _fed_cells(spec: InputSpec, values: Sequence[str], key_rows: NDArray[np.int32], fault: Fault) -> list[Any]:
