@@ -37,9 +37,7 @@ _EXPANSION: Final = 8  # unpacked bytes allowed for each byte of a compressed bo
 _SMALL: Final = 1 << 20  # and how many a body of any size may have
 
 
-def read_arrow_bulk(
-    view: GroupView, reader: RowReader, raw: bytes, *, max_level: int, explain: bool, limit: int
-) -> BulkRows:
+def read_arrow_bulk(view: GroupView, reader: RowReader, raw: bytes, *, max_level: int, limit: int) -> BulkRows:
     """An Arrow bulk.
 
     Raises:
@@ -52,7 +50,7 @@ def read_arrow_bulk(
     errors: dict[int, Problem] = {}
     keys = _keys(view.schema, table, errors.setdefault)
     features = _features(view.signature, table, errors.setdefault)
-    return scored_rows(view.schema, reader, keys, features, errors, max_level=max_level, explain=explain)
+    return scored_rows(view.schema, reader, keys, features, errors, max_level=max_level, explain=False)
 
 
 def arrow_answer(answer: BulkAnswer, reader: AnswerReader) -> bytes:
@@ -83,7 +81,7 @@ def _output_column(
         values = np.full(rows.total, np.nan)
         values[rows.places] = scores[:, reader.start(index)]
         return pa.array(values, mask=unanswered)
-    listed = spread(reader.column(scores, index), rows.places.tolist(), rows.total)
+    listed = spread(reader.column(scores, index), rows.places, rows.total)
     for row in rows.errors:
         listed[row] = None
     return pa.array(listed, type=_output_type(spec))

@@ -182,7 +182,7 @@ def _read_arrow(view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[s
     from gateway.data.arrow import read_arrow_bulk  # noqa: PLC0415 - see above
 
     level = level_limit(asked, view.schema)
-    return read_arrow_bulk(view, reader, raw, max_level=level, explain=False, limit=limit)
+    return read_arrow_bulk(view, reader, raw, max_level=level, limit=limit)
 
 
 def _arrow_answer(answer: BulkAnswer, answers: AnswerReader) -> bytes:

@@ -28,7 +28,7 @@ def table(rows=ROWS):
 
 def read(raw):
     seen = view()
-    return read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=0, explain=False, limit=3_000_000)
+    return read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=0, limit=3_000_000)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])

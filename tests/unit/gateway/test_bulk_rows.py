@@ -39,7 +39,7 @@ def read_arrow(table, *, seen=None, limit=100):
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     raw = sink.getvalue().to_pybytes()
-    return read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=2, explain=False, limit=limit)
+    return read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=2, limit=limit)
 
 
 def codes(rows):
@@ -217,7 +217,7 @@ def test_arrow_integer_keys_are_decimal_text():
 def test_broken_arrow_is_refused(raw):
     seen = view()
     with pytest.raises(ArrowInvalidError):
-        read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=0, explain=False, limit=10)
+        read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=0, limit=10)
 
 
 def test_truncated_and_flipped_arrow_never_crashes():
@@ -231,7 +231,7 @@ def test_truncated_and_flipped_arrow_never_crashes():
     for end in range(0, len(raw), 37):
         for damaged in (bytes(raw[:end]), bytes(raw[:end] + bytes([raw[end] ^ 0x55]) + raw[end + 1 :])):
             with suppress(Problem):
-                read_arrow_bulk(seen, reader, damaged, max_level=0, explain=False, limit=1000)
+                read_arrow_bulk(seen, reader, damaged, max_level=0, limit=1000)
 
 
 @pytest.mark.parametrize(
