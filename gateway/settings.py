@@ -1,12 +1,9 @@
 """Settings of a serving process, read once from the environment (MANYMODELS_...) and command line, then frozen."""
 
-import os
 from typing import Final
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from workers.builder.context import BuilderSettings
 
 MEBIBYTE: Final = 1 << 20
 
@@ -53,15 +50,3 @@ class Settings(BaseSettings):
     builder_children: int = Field(default=0, ge=0, le=64, description="proof processes; 0 is one a core")
     stale_days: int = Field(default=30, ge=1, description="training data older than this counts as stale")
     drain_seconds: int = Field(default=10, ge=0, description="how long a stopping process finishes its requests")
-
-
-def builder_settings(settings: Settings) -> BuilderSettings:
-    """What of the settings concerns a builder."""
-    return BuilderSettings(
-        artifact_bytes=settings.artifact_bytes,
-        proof_seconds=settings.proof_seconds,
-        import_children=settings.builder_children or os.cpu_count() or 1,
-        promote_seconds=settings.promote_seconds,
-        stale_days=settings.stale_days,
-        lease_seconds=settings.lease_seconds,
-    )
