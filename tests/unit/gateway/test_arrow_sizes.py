@@ -119,6 +119,14 @@ def test_batches_may_each_have_a_dictionary_of_their_own_with_narrow_indices():
     assert [key[0] for key in rows.keys] == [str(number) for number in range(200)]
 
 
+def test_a_dictionary_of_countless_nulls_is_read_as_missing_text():
+    seen = view({"inputs": [{"name": "price"}, {"name": "s", "dtype": "string"}], "outputs": [{"name": "y"}]})
+    nulls = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), pa.nulls(2**31 - 1))
+    raw = arrow_stream(pa.table({"store": ["1", "2"], "brand": ["t", "t"], "price": [1.0, 2.0], "s": nulls}))
+    rows = read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=0, limit=10)
+    assert [problem.code for problem in rows.errors.values()] == ["feature_null"] * 2
+
+
 def test_damaged_headers_are_refused_and_lead_nowhere():
     raw = arrow_stream(table(20), compression="zstd")
     for at in range(0, len(raw), 3):
