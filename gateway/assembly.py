@@ -68,6 +68,7 @@ class Assembly:
             max_waiters=settings.max_watchers,
         )
         self._executor = ThreadPoolExecutor(settings.sql_threads, thread_name_prefix="sql")
+        self._computing = ThreadPoolExecutor(settings.row_threads, thread_name_prefix="rows")
         self._worker = worker
         self._warm_up = WarmUp(holdings, cache, loader)
         self._keeper = (
@@ -84,6 +85,7 @@ class Assembly:
             cache=cache,
             mappings=mappings,
             executor=self._executor,
+            computing=self._computing,
             clock=time.time,
             started=time.time(),
             wake_builder=wake_builder,
@@ -110,6 +112,7 @@ class Assembly:
         if self._keeper is not None:
             self._keeper.stop()
         self._worker.close()
+        self._computing.shutdown(wait=True)
         self._executor.shutdown(wait=True)
         self.context.database.close()
 

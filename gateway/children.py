@@ -1,4 +1,4 @@
-"""What the children of `serve` run: light to import, so that a child's heavy imports overlap with its parent's work.
+"""What the children of `serve` run: lighter to import than what they run, which overlaps with their parent's work.
 
 A parent brings the databases to their schema while its children import what they need; none opens a database before it
 is told that they are ready.
@@ -6,16 +6,16 @@ is told that they are ready.
 
 import ctypes
 import logging
+import multiprocessing
 import resource
 import signal
 import socket
+import sys
 from multiprocessing.synchronize import Event
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from gateway.settings import Settings
 from registry.home import Home
-
-if TYPE_CHECKING:
-    from gateway.settings import Settings
 
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -35,25 +35,33 @@ class Signals(NamedTuple):
 def configure_process() -> None:
     """What every long-lived process of a home needs: logging, open files, an end when its parent ends."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
     # Each mapped segment holds a descriptor, and each client a socket.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def serve_requests(home: Home, settings: "Settings", listener: socket.socket, uri: str, signals: Signals) -> None:
+def end_with_parent() -> None:
+    """Have SIGTERM sent to this process when its parent ends. Raises SystemExit if that has ended already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():  # before it could be asked for: no signal will come
+        sys.exit(1)
+
+
+def serve_requests(home: Home, settings: Settings, listener: socket.socket, uri: str, signals: Signals) -> None:
     """The target of a serving process: serve until SIGTERM, then finish what is under way."""
     configure_process()
-    from gateway.server import run_server  # noqa: PLC0415 - while the parent works
+    from gateway.server import run_server  # noqa: PLC0415 - heavy: while the parent works
 
     signals.prepared.wait()
     run_server(home, settings, listener, uri, signals.ready)
 
 
-def build(home: Home, settings: "Settings") -> None:
+def build(home: Home, settings: Settings) -> None:
     """The target of the builder's process."""
     configure_process()
-    from gateway.settings import builder_settings  # noqa: PLC0415 - heavy, and only for this process
+    from gateway.building import builder_settings  # noqa: PLC0415 - heavy, and only for this process
     from workers.builder.main import run_builder  # noqa: PLC0415 - as above
 
     run_builder(home.root, settings=builder_settings(settings))

@@ -1,6 +1,6 @@
 """One frozen context from which every route of a serving process works.
 
-It is made once per process by `gateway.serving` and handed to the routes; nothing below it is looked up globally.
+It is made once per process by `gateway.assembly` and handed to the routes; nothing below it is looked up globally.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ class Context:
         worker: answers predicts; local in the embedded default.
         holdings, cache, mappings: of the local worker, for readiness and status.
         executor: threads for SQL and files, so that the event loop never waits for a disk.
+        computing: threads for the rows of bulks, which must not queue behind what waits for a disk or a lock.
         started: seconds since 1970 at which this process came up.
         wake_builder: tells an offline home to work; a no-op where a builder process polls.
     """
@@ -46,13 +47,18 @@ class Context:
     cache: ModelCache
     mappings: Mappings
     executor: Executor
+    computing: Executor
     clock: Callable[[], float]
     started: float
     wake_builder: Callable[[], None]
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run blocking work in the executor."""
+        """Run work that may wait, for SQL or files, in the executor."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, partial(function, *args, **kwargs))
+
+    async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run work that waits for nothing but a processor."""
+        return await asyncio.get_running_loop().run_in_executor(self.computing, partial(function, *args, **kwargs))
 
     def ready(self) -> bool:
         """Whether this process holds every live release of its snapshot."""

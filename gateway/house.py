@@ -21,7 +21,8 @@ from discovery.membership import BUILDER
 from gateway.app import Front
 from gateway.assembly import Assembly
 from gateway.body import Message
-from gateway.settings import Settings, builder_settings
+from gateway.building import builder_settings
+from gateway.settings import Settings
 from registry.database import migrate
 from registry.errors import DatabaseBusyError
 from registry.home import Home

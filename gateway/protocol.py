@@ -11,6 +11,7 @@ nothing follow, the loop's next step sends it, so a streamed answer begins no la
 
 import asyncio
 import logging
+import re
 from typing import Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,8 +21,10 @@ from gateway.reply import Header, Reply
 log = logging.getLogger("manymodels.gateway")
 
 _HEAD: Final = b"HTTP/1.1 "
-_BEFORE: Final = b"/v1/groups/"
-_AFTER: Final = b"/predict"
+# Whole and plain: what is percent-encoded or has a query is read by the ordinary way alone.
+_PREDICT: Final = re.compile(rb"/v1/groups/([A-Za-z0-9._-]+)/predict")
+HEAD_BYTES: Final = 64 * 1024  # of a head or a trailer that is not whole yet; the parser itself takes any number
+JOINED_BYTES: Final = 64 * 1024  # a longer body is handed over beside its head: to copy it would cost more
 PROMPT_BYTES: Final = 64 * 1024  # a longer body takes the ordinary way, which reads within limits and may wait
 
 
@@ -50,7 +53,10 @@ class HeadHolder:
         held = self._held
         if held is not None:
             self._held = None
-            self._transport.write(held + data)
+            if len(data) > JOINED_BYTES:
+                self._transport.writelines((held, data))
+            else:
+                self._transport.write(held + data)
         elif data.startswith(_HEAD):
             self._held = data
             self._loop.call_soon(self.flush)
@@ -83,8 +89,9 @@ class PromptProtocol(HttpToolsProtocol):
         self._front = cast("PromptFront", self.config.app)
         self._group: str | None = None  # of the predict whose body is being collected
         self._collected = b""
-        self._busy = False  # whether a request has begun that is not answered yet
-        self._last = 0.0  # when something was last received, by the loop's clock
+        self._unfinished = 0  # bytes received since a head, a piece of a body or a request was whole
+        self._open = 0  # requests that have begun and are not answered yet
+        self._answered_at = 0.0  # when the last prompt answer was written, by the loop's clock
         self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as it is called
@@ -98,19 +105,28 @@ class PromptProtocol(HttpToolsProtocol):
             self._idle_timer.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol.data_received`. Refuses a head that does not end."""
+        self._unfinished += len(data)
+        super().data_received(data)
+        if self._unfinished > HEAD_BYTES and not self._holder.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._busy = True
+        self._open += 1
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Collect the body of a predict; start anything else the ordinary way."""
+        self._unfinished = 0
         self._group = self._prompt_group()
         if self._group is None:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take in a piece of a body."""
+        self._unfinished = 0
         if self._group is None:
             super().on_body(body)
             return
@@ -120,6 +136,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer on the spot, or have it answered."""
+        self._unfinished = 0
         if self._group is not None:
             answer = self._answer(self._group)
             if answer is not None:
@@ -138,7 +155,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """After an answer on the ordinary way."""
-        self._busy = False
+        self._open -= 1
         super().on_response_complete()
 
     def _answered_promptly(self) -> None:
@@ -147,26 +164,26 @@ class PromptProtocol(HttpToolsProtocol):
         To set one after each answer and cancel it at the next request costs more than parsing a request: here one
         timer stays set, and looks at the clock when it is due.
         """
-        self._busy = False
+        self._open -= 1
         self.server_state.total_requests += 1
-        self._last = self.loop.time()
+        self._answered_at = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_due)
 
     def _idle_due(self) -> None:
         """Close a connection that was answered promptly and then asked nothing for long."""
         self._idle_timer = None
-        left = self._last + self.timeout_keep_alive - self.loop.time()
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
         if self.timeout_keep_alive_task is not None:
             return  # an ordinary answer came since, and has its own timer
-        if self._busy or left > 0.001:
+        if self._open or left > 0.001:
             self._idle_timer = self.loop.call_later(max(left, 1.0), self._idle_due)
         elif not self._holder.is_closing():
             self._holder.close()
 
     def _prompt_group(self) -> str | None:
-        url = self.url
-        if not (url.endswith(_AFTER) and url.startswith(_BEFORE)):
+        predict = _PREDICT.fullmatch(self.url)
+        if predict is None:
             return None
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
@@ -175,7 +192,7 @@ class PromptProtocol(HttpToolsProtocol):
             return None
         if self.cycle is not None and not self.cycle.response_complete:
             return None
-        return url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")
+        return predict[1].decode()
 
     def _answer(self, group: str) -> Reply | None:
         try:

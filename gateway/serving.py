@@ -22,15 +22,18 @@ from typing import Final
 from gateway.children import Signals, build, serve_requests
 from gateway.errors import PortUnavailableError
 from gateway.settings import Settings
+from registry.database import migrate
 from registry.home import Home, HomeLock
 
 log = logging.getLogger("manymodels.serve")
 
 START_SECONDS: Final = 180.0
 CALM_SECONDS: Final = 1.0  # a child that died is replaced at most this often
+LOOK_SECONDS: Final = 0.2  # between two looks at the children
 _SPAWN: Final = multiprocessing.get_context("spawn")
 
-# Thousands of models lie scattered over the heap: with huge pages a bulk spends a quarter less time finding them.
+# Native models lie scattered over the heap by thousands (packs do not): with huge pages a bulk spends a quarter less
+# time finding them.
 _HUGE_PAGES: Final = "glibc.malloc.hugetlb=1"
 
 # Native libraries must not start thread pools of their own: one row is scored on the thread that asked.
@@ -64,9 +67,7 @@ def prepare_environment(home: Home) -> None:
 
 def prepare_databases(home: Home) -> None:
     """Bring both databases to the current schema and forget members of an earlier life; under the home's lock."""
-    # Imported here because it takes long, and children that import as much are under way by now.
-    from discovery.leases import SqlMembership, migrate_leases  # noqa: PLC0415 - see above
-    from registry.database import migrate  # noqa: PLC0415 - see above
+    from discovery.leases import SqlMembership, migrate_leases  # noqa: PLC0415 - the children are starting meanwhile
 
     migrate(home.registry_url)
     migrate_leases(home.leases_url)
@@ -132,12 +133,13 @@ class _Supervisor:
         return True
 
     def _replace_dead(self) -> None:
-        wait([child.sentinel for child in self._children.values()], timeout=0.2)
+        wait([child.sentinel for child in self._children.values()], timeout=LOOK_SECONDS)
         for name, child in list(self._children.items()):
             if child.is_alive() or self._stopping.is_set():
                 continue
             if time.monotonic() - self._started[name] < CALM_SECONDS:
-                continue  # looked at again in a moment
+                self._stopping.wait(LOOK_SECONDS)  # its sentinel would end every wait above at once
+                continue
             log.error("%s (process %s) ended with %s; starting another", name, child.pid, child.exitcode)
             if child.pid is not None:
                 from prometheus_client import multiprocess  # noqa: PLC0415 - hardly ever needed here

@@ -1,12 +1,9 @@
 """Settings of a serving process, read once from the environment (MANYMODELS_...) and command line, then frozen."""
 
-import os
 from typing import Final
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from workers.builder.context import BuilderSettings
 
 MEBIBYTE: Final = 1 << 20
 
@@ -41,9 +38,10 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(default=2048, ge=1, description="predicts under way in one process; past it 429")
     max_bulk_in_flight: int = Field(default=32, ge=1, description="bulks under way in one process; past it 429")
     max_watchers: int = Field(default=1000, ge=1, description="long polls under way in one process")
-    request_seconds: float = Field(default=60.0, gt=0, description="deadline of a bulk")
+    request_seconds: float = Field(default=60.0, gt=0, description="deadline of a bulk once its body is read")
 
     sql_threads: int = Field(default=4, ge=1, le=64)
+    row_threads: int = Field(default=4, ge=1, le=64, description="large bulks read or written at once")
     lease_seconds: float = Field(default=3.0, gt=0)
     poll_seconds: float = Field(default=0.05, gt=0, description="how often a process looks for a new revision")
     promote_seconds: float = Field(default=30.0, gt=0, description="deadline for members to prepare a release")
@@ -52,15 +50,3 @@ class Settings(BaseSettings):
     builder_children: int = Field(default=0, ge=0, le=64, description="proof processes; 0 is one a core")
     stale_days: int = Field(default=30, ge=1, description="training data older than this counts as stale")
     drain_seconds: int = Field(default=10, ge=0, description="how long a stopping process finishes its requests")
-
-
-def builder_settings(settings: Settings) -> BuilderSettings:
-    """What of the settings concerns a builder."""
-    return BuilderSettings(
-        artifact_bytes=settings.artifact_bytes,
-        proof_seconds=settings.proof_seconds,
-        import_children=settings.builder_children or os.cpu_count() or 1,
-        promote_seconds=settings.promote_seconds,
-        stale_days=settings.stale_days,
-        lease_seconds=settings.lease_seconds,
-    )

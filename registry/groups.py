@@ -6,12 +6,18 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row
 
 from registry import queries
-from registry.errors import ConfirmationError, GroupExistsError, GroupInvalidError, GroupNotFoundError
+from registry.errors import (
+    ConfirmationError,
+    GroupExistsError,
+    GroupInvalidError,
+    GroupNotFoundError,
+    SignatureInvalidError,
+)
 from registry.keys import KeySchema
 from registry.records import Group
 from registry.revision import bump
 from registry.rows import dump_json, read_group, write_definition
-from registry.signature import Signature
+from registry.signature import RESERVED_OUTPUTS, Signature
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -23,6 +29,7 @@ def create_group(
 
     Raises:
         GroupInvalidError: if the name is illegal.
+        SignatureInvalidError: if an output has the name of a column that every Arrow answer has.
         GroupExistsError: if there is one of this name, whatever its definition.
     """
     if not _NAME.fullmatch(name):
@@ -30,12 +37,23 @@ def create_group(
             f"{name[:80]!r} is no group name: 1 to 63 of a-z, 0-9, '.', '_' and '-', first a letter or digit",
             field="name",
         )
+    _check_outputs(signature)
     if conn.execute(queries.GROUP_BY_NAME, {"name": name}).first() is not None:
         raise GroupExistsError(f"there is a group {name!r} already", field="name")
     row = {"name": name, "definition": write_definition(schema, signature), "auto_release": auto_release}
     conn.execute(queries.INSERT_GROUP, row | {"created": now} | queries.NEW_GROUP_COUNTERS)
     bump(conn)
     return get_group(conn, name)
+
+
+def _check_outputs(signature: Signature) -> None:
+    """A rule for new groups and not for reading: a home that has such a group already still opens."""
+    for spec in signature.outputs:
+        if spec.name in RESERVED_OUTPUTS:
+            raise SignatureInvalidError(
+                f"{spec.name!r} cannot name an output: Arrow answers have columns {sorted(RESERVED_OUTPUTS)}",
+                field="outputs",
+            )
 
 
 def get_group(conn: Connection, name: str) -> Group:

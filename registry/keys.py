@@ -123,17 +123,13 @@ class KeySchema:
         """The full key of checked text values in field order."""
         return PartitionKey(tuple(zip(self.fields, values, strict=True)))
 
-    def at_level(self, values: Sequence[str], level: int) -> PartitionKey:
-        """The (partial) key of a full key's values at a fallback level."""
-        return PartitionKey(tuple((self.fields[i], values[i]) for i in self.levels[level]))
-
     @cached_property
     def _names(self) -> tuple[tuple[tuple[str, int], ...], ...]:
         """For each fallback level `field=` and the field's position."""
         return tuple(tuple((f"{self.fields[i]}=", i) for i in level) for level in self.levels)
 
     def text_at(self, values: Sequence[str], level: int) -> str:
-        """Canonical form of `at_level`, without making the key."""
+        """Canonical form of the (partial) key of a full key's values at a fallback level."""
         return "/".join([name + quoted(values[i]) for name, i in self._names[level]])
 
     def slot_at(self, values: Sequence[str], identity: bytes) -> int:

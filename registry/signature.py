@@ -20,6 +20,7 @@ Label = str | int | bool
 
 MAX_INPUTS: Final = 4096
 MAX_WIDTH: Final = 10_000
+RESERVED_OUTPUTS: Final = frozenset({"fallback_level", "error_code", "error_detail"})  # columns of an Arrow answer
 
 FLOAT32_MAX: Final = 3.4028234663852886e38
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,128}")

@@ -82,11 +82,11 @@ def non_finite_rows(scores: Matrix) -> NDArray[np.intp]:
     return np.flatnonzero(~finite.all(axis=1))
 
 
-def spread(values: Sequence[Any], places: Sequence[int], total: int) -> list[Any]:
+def spread(values: Sequence[Any], places: NDArray[np.intp], total: int) -> list[Any]:
     """Values of the scored rows at their places among all rows, None elsewhere."""
     if len(values) == total:
         return list(values)
     out: list[Any] = [None] * total
-    for place, value in zip(places, values, strict=True):
+    for place, value in zip(places.tolist(), values, strict=True):
         out[place] = value
     return out

@@ -18,7 +18,7 @@ from gateway.data.answers import AnswerReader, spread
 from gateway.data.arrow_sizes import unpacked_bytes
 from gateway.data.bulk import BulkAnswer
 from gateway.data.bulk_rows import BulkRows, check_columns, check_rows, scored_rows
-from gateway.data.cells import ABSENT, EXACT, Fault, number, text, text_column
+from gateway.data.cells import ABSENT, EXACT, Fault, number, tell_rows, text, text_column
 from gateway.data.keycolumns import KeyRows, read_keys
 from gateway.data.rows import RowReader
 from gateway.errors import (
@@ -37,21 +37,20 @@ _EXPANSION: Final = 8  # unpacked bytes allowed for each byte of a compressed bo
 _SMALL: Final = 1 << 20  # and how many a body of any size may have
 
 
-def read_arrow_bulk(
-    view: GroupView, reader: RowReader, raw: bytes, *, max_level: int, explain: bool, limit: int
-) -> BulkRows:
+def read_arrow_bulk(view: GroupView, reader: RowReader, raw: bytes, *, max_level: int, limit: int) -> BulkRows:
     """An Arrow bulk.
 
     Raises:
         Problem: what refuses the whole request.
     """
+    limit = reader.row_limit(limit)
     table = _read_table(raw, limit)
     check_columns(view.schema, reader, table.column_names)
     check_rows(table.num_rows, limit, "rows")
     errors: dict[int, Problem] = {}
     keys = _keys(view.schema, table, errors.setdefault)
     features = _features(view.signature, table, errors.setdefault)
-    return scored_rows(view.schema, reader, keys, features, errors, max_level=max_level, explain=explain)
+    return scored_rows(view.schema, reader, keys, features, errors, max_level=max_level, explain=False)
 
 
 def arrow_answer(answer: BulkAnswer, reader: AnswerReader) -> bytes:
@@ -82,7 +81,7 @@ def _output_column(
         values = np.full(rows.total, np.nan)
         values[rows.places] = scores[:, reader.start(index)]
         return pa.array(values, mask=unanswered)
-    listed = spread(reader.column(scores, index), rows.places.tolist(), rows.total)
+    listed = spread(reader.column(scores, index), rows.places, rows.total)
     for row in rows.errors:
         listed[row] = None
     return pa.array(listed, type=_output_type(spec))
@@ -107,7 +106,7 @@ def _error_column(rows: BulkRows, of: Callable[[Problem], str]) -> pa.Array:
 
 def _read_table(raw: bytes, limit: int) -> pa.Table:
     batches = []
-    rows = 0
+    rows = cells = viewed = 0
     size = len(raw) * _EXPANSION + _SMALL
     try:
         _check_size(unpacked_bytes(raw), size)
@@ -116,10 +115,12 @@ def _read_table(raw: bytes, limit: int) -> pa.Table:
                 batch.validate(full=True)
                 rows += batch.num_rows
                 check_rows(max(rows, 1), limit, "rows")
-                _check_size(sum(_viewed_bytes(column) for column in batch.columns), size)
+                cells += batch.num_rows * batch.num_columns  # a byte each: a column of type null is sent as none
+                viewed += sum(map(_viewed_bytes, batch.columns))
+                _check_size(max(cells, viewed), size)
                 batches.append(batch)
             table = pa.Table.from_batches(batches, stream.schema)
-        return table.cast(pa.schema([_without_views(field) for field in table.schema]))
+        return table.cast(pa.schema([_widened(field) for field in table.schema]))
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
         raise ArrowInvalidError(f"the body is not an Arrow IPC stream: {error}"[:400]) from error
 
@@ -137,8 +138,14 @@ def _viewed_bytes(column: pa.Array) -> int:
     return int(views[column.is_valid().to_numpy(zero_copy_only=False), 0].sum(dtype=np.int64))
 
 
-def _without_views(field: pa.Field) -> pa.Field:
-    return field.with_type(pa.large_string()) if pa.types.is_string_view(field.type) else field
+def _widened(field: pa.Field) -> pa.Field:
+    """Text in place of views, and indices with room for the dictionaries of all batches in one."""
+    kind = field.type
+    if pa.types.is_string_view(kind):
+        return field.with_type(pa.large_string())
+    if pa.types.is_dictionary(kind):
+        return field.with_type(pa.dictionary(pa.int32(), kind.value_type, kind.ordered))
+    return field
 
 
 def _keys(schema: KeySchema, table: pa.Table, fault: Fault) -> KeyRows:
@@ -151,9 +158,7 @@ def _keys(schema: KeySchema, table: pa.Table, fault: Fault) -> KeyRows:
     columns = [[values[codes[row]] for row in first.tolist()] for codes, values in encoded]
     faults: dict[int, Problem] = {}
     distinct = read_keys(schema, columns, faults.setdefault)
-    for row in np.flatnonzero(np.isin(inverse, list(faults))).tolist() if faults else ():
-        found = faults[int(inverse[row])]
-        fault(row, type(found)(found.detail, field=found.field))
+    tell_rows(faults, inverse, fault)
     return KeyRows(distinct.keys, distinct.rows[inverse])
 
 
@@ -194,11 +199,12 @@ def _features(signature: Signature, table: pa.Table, fault: Fault) -> Features:
     texts: dict[int, list[str | None]] = {}
     exact: dict[int, NDArray[np.int64]] = {}
     for position, spec in enumerate(signature.inputs):
-        fed = spec.from_key is not None
-        column = None if fed or spec.name not in table.column_names else table.column(spec.name)
+        if spec.from_key is not None:
+            continue
+        column = table.column(spec.name) if spec.name in table.column_names else None
         if spec.dtype == "string":
-            texts[position] = [None] * rows if fed else _texts(spec, column, rows, fault)
-        elif not fed:
+            texts[position] = _texts(spec, column, rows, fault)
+        else:
             big = _numbers(matrix, position, spec, column, fault)
             if big is not None:
                 exact[position] = big
@@ -211,6 +217,8 @@ def _texts(spec: InputSpec, column: pa.ChunkedArray | None, rows: int, fault: Fa
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (_is_text(kind) or pa.types.is_null(kind)):
         raise _wrong_type(spec, column.type, "text")
+    if pa.types.is_null(kind):  # a dictionary of nulls may say that it has more than memory holds
+        return text_column(spec, [None] * rows, fault)
     if pa.types.is_dictionary(column.type):
         codes, values = _codes(column)
         return text_column(spec, [values[code] for code in codes.tolist()], fault)
@@ -228,8 +236,7 @@ def _numbers(
     values = flat.fill_null(0).to_numpy(zero_copy_only=False)
     matrix[:, position] = np.where(missing, np.nan, values)
     if not spec.nullable:
-        for row in np.flatnonzero(missing).tolist():
-            fault(row, FeatureNullError(f"{spec.name!r} is null, and it is not nullable", field=spec.name))
+        _tell(missing, FeatureNullError(f"{spec.name!r} is null, and it is not nullable", field=spec.name), fault)
     _check_range(matrix[:, position], spec, fault)
     if spec.dtype == "int64" and np.abs(matrix[~missing, position]).max(initial=0.0) > EXACT:
         return values.astype(np.int64)  # type: ignore[no-any-return] # pyarrow has no types
@@ -238,11 +245,16 @@ def _numbers(
 
 def _check_range(column: NDArray[np.float64], spec: InputSpec, fault: Fault) -> None:
     limit = FLOAT32_MAX if spec.dtype == "float32" else np.finfo(np.float64).max
-    for row in np.flatnonzero(np.abs(column) > limit).tolist():
-        fault(row, FeatureTypeError(f"{spec.name!r} is infinite or out of range", field=spec.name))
+    beyond = FeatureTypeError(f"{spec.name!r} is infinite or out of range", field=spec.name)
+    _tell(np.abs(column) > limit, beyond, fault)
     if spec.dtype == "float32":
         with np.errstate(over="ignore"):  # those rows are refused already
             column[:] = column.astype(np.float32)
+
+
+def _tell(bad: NDArray[np.bool_], problem: Problem, fault: Fault) -> None:
+    for row in np.flatnonzero(bad).tolist():
+        fault(row, problem)
 
 
 def _as_numbers(spec: InputSpec, column: pa.ChunkedArray) -> pa.Array:

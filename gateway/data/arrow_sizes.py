@@ -64,6 +64,8 @@ def _buffer_bytes(header: memoryview, body: memoryview, at: int) -> int:
     if length == 0:
         return 0
     unpacked = _read(_I64, body, offset)
+    if length < 0 or unpacked < _STORED:  # would make room for others in the sum
+        raise StructError
     return length if unpacked == _STORED else unpacked
 
 

@@ -60,9 +60,7 @@ async def score_bulk(view: GroupView, rows: BulkRows, worker: WorkerClient, metr
 def json_answer(answer: BulkAnswer, reader: AnswerReader) -> bytes:
     """The JSON body of a bulk answer."""
     rows, deployment = answer.rows, answer.deployment
-    predictions = _with_errors_null(
-        spread(reader.predictions(answer.scored.scores), rows.places.tolist(), rows.total), rows
-    )
+    predictions = _with_errors_null(spread(reader.predictions(answer.scored.scores), rows.places, rows.total), rows)
     body: dict[str, Any] = {
         "predictions": predictions,
         "fallback_level": levels(answer),
@@ -79,7 +77,7 @@ def levels(answer: BulkAnswer) -> list[int | None]:
     rows = answer.rows
     by_key = [None if use is None else use.fallback_level for use in answer.scored.models]
     found = [by_key[key] for key in rows.key_rows.tolist()]
-    return _with_errors_null(spread(found, rows.places.tolist(), rows.total), rows)
+    return _with_errors_null(spread(found, rows.places, rows.total), rows)
 
 
 def error_json(row: int, problem: Problem) -> dict[str, Any]:
@@ -130,5 +128,5 @@ def _explanation(answer: BulkAnswer) -> dict[str, Any]:
     per_row = [index_of[key] for key in rows.key_rows.tolist()]
     return {
         "models": models,
-        "model_index": _with_errors_null(spread(per_row, rows.places.tolist(), rows.total), rows),
+        "model_index": _with_errors_null(spread(per_row, rows.places, rows.total), rows),
     }

@@ -90,12 +90,9 @@ def read_json_bulk(
             return found
         if bulk is not None and pieces.is_large:
             with suppress(orjson.JSONDecodeError):  # cut inside a text: read in one piece below
-                return bulk.read(pieces.name, pieces.portions())
-    body = object_body(parse_json(raw), _FIELDS)
-    if ("rows" in body) == ("data" in body or "columns" in body):
-        raise BodyInvalidError('a bulk has either "columns" and "data", or "rows"')
-    name = "rows" if "rows" in body else "data"
-    return _JsonBulk(view, reader, body, limit, asked).read(name, iter([_list(body, name)]))
+                return bulk.read(pieces.portions())
+    bulk = _JsonBulk(view, reader, parse_json(raw), limit, asked)
+    return bulk.read(iter([bulk.rows]))
 
 
 def _begun(view: GroupView, reader: RowReader, body: Any, limit: int, asked: Mapping[str, int]) -> "_JsonBulk | None":
@@ -107,7 +104,11 @@ def _begun(view: GroupView, reader: RowReader, body: Any, limit: int, asked: Map
 
 
 class _JsonBulk:
-    """A JSON bulk being read, portion by portion."""
+    """A JSON bulk being read, portion by portion.
+
+    Attributes:
+        rows: of the body it was made of.
+    """
 
     def __init__(self, view: GroupView, reader: RowReader, body: Any, limit: int, asked: Mapping[str, int]) -> None:
         body = object_body(body, _FIELDS)
@@ -120,27 +121,29 @@ class _JsonBulk:
         self._schema = view.schema
         self._reader = reader
         self._names = () if "rows" in body else check_columns(view.schema, reader, _list(body, "columns"))
-        self._limit = limit
+        self._limit = reader.row_limit(limit)
+        self._name = "rows" if "rows" in body else "data"
+        self.rows = _list(body, self._name)
 
     def read_plain(self, plain: PlainReader, rows: bytes) -> BulkRows | None:
         """All rows, if they are array rows and plain."""
         read = plain(self._schema, self._reader, self._names, rows, self._limit) if self._names else None
         return None if read is None else self._scored(*read, {})
 
-    def read(self, name: str, portions: Iterator[list[Any]]) -> BulkRows:
+    def read(self, portions: Iterator[list[Any]]) -> BulkRows:
         """All rows. Raises orjson.JSONDecodeError if a portion is no JSON."""
         errors: dict[int, Problem] = {}
         keys: list[KeyRows] = []
         features: list[Features] = []
         total = 0
         for rows in portions:
-            check_rows(total + len(rows), self._limit, name)
+            check_rows(total + len(rows), self._limit, self._name)
             fault = _shifted(errors, total)
             columns = self._columns(rows, fault)
             keys.append(read_keys(self._schema, [columns[field] for field in self._schema.fields], fault))
             features.append(self._reader.columns(columns, len(rows), fault))
             total += len(rows)
-        check_rows(total, self._limit, name)
+        check_rows(total, self._limit, self._name)
         return self._scored(joined_keys(keys), joined(features), errors)
 
     def _scored(self, keys: KeyRows, features: Features, errors: dict[int, Problem]) -> BulkRows:
@@ -172,8 +175,8 @@ def scored_rows(
     """Feed the inputs that come from the key, then leave out every row that has an error."""
     total = len(features)
     if reader.feeds:
-        feed_keys = [dict(zip(schema.fields, key, strict=True)) for key in keys.keys]
-        reader.feed(features, feed_keys, keys.rows.tolist(), errors.setdefault)
+        values = {field: [key[place] for key in keys.keys] for place, field in enumerate(schema.fields)}
+        features = reader.feed(features, values, keys.rows, errors.setdefault)
     places = np.arange(total, dtype=np.intp)
     key_rows = keys.rows
     if errors:

@@ -5,7 +5,7 @@ number. Whole columns are judged at once by the set of their types, which for cl
 cell; only a column with something odd in it is looked at cell by cell.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -100,19 +100,38 @@ def beyond_float64(column: NDArray[np.int64]) -> NDArray[np.int64] | None:
 
 
 def text_column(spec: InputSpec, cells: Sequence[Any], fault: Fault) -> list[str | None]:
-    """A string column; faulty cells are None."""
+    """A string column; faulty cells are None. Rows without a text share their problem: there may be millions."""
     texts: list[str | None] = []
+    missing: Problem | None = None
     for row, cell in enumerate(cells):
+        if cell is None and missing is not None:
+            fault(row, missing)
+            texts.append(None)
+            continue
         try:
             texts.append(text(spec, cell))
         except Problem as problem:
             fault(row, problem)
             texts.append(None)
+            missing = problem if cell is None else missing
     return texts
 
 
+def tell_rows(problems: Mapping[int, Problem], places: NDArray[np.integer[Any]], fault: Fault) -> None:
+    """Tell each row that refers to something faulty; the rows share its problem.
+
+    Args:
+        problems: by place.
+        places: shape (rows,): what each row refers to.
+        fault: is told.
+    """
+    if problems:
+        for row in np.flatnonzero(np.isin(places, list(problems))).tolist():
+            fault(row, problems[int(places[row])])
+
+
 def from_key_text(spec: InputSpec, value: str) -> float | str:
-    """The cell that a key value feeds to an input: text stays text, numbers are read from it.
+    """The cell that a key value feeds to an input: text stays text, numbers are read from it, of an int64 as int.
 
     Raises:
         FeatureTypeError: if the text is no value of the input's dtype, or none of its categories.
@@ -120,7 +139,8 @@ def from_key_text(spec: InputSpec, value: str) -> float | str:
     if spec.dtype == "string":
         return str(text(spec, value))
     try:
-        return number(spec, cell_of_text(spec.dtype, value))
+        cell = cell_of_text(spec.dtype, value)
+        return int(cell) if spec.dtype == "int64" else number(spec, cell)
     except ValueError as error:
         raise FeatureTypeError(
             f"the key field {spec.from_key!r} feeds {spec.name!r}, which must be {_expected(spec)}, got {value!r}",

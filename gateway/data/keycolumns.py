@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.data.cells import ABSENT, Fault
+from gateway.data.cells import ABSENT, Fault, tell_rows
 from registry.errors import KeyFieldMissingError, Problem
 from registry.keys import MAX_VALUE_BYTES, KeySchema, key_text
 
@@ -38,7 +38,7 @@ def read_keys(schema: KeySchema, columns: Sequence[Sequence[Any]], fault: Fault)
     if not all(set(map(type, column)) <= _CLEAN for column in columns):
         raw = [_checked(field, column, fault) for field, column in zip(schema.fields, columns, strict=True)]
     index: dict[tuple[Any, ...], int] = {}
-    rows = [index.setdefault(values, len(index)) for values in zip(*raw, strict=True)]
+    rows = np.array([index.setdefault(values, len(index)) for values in zip(*raw, strict=True)], dtype=np.intp)
     keys: list[tuple[str, ...]] = []
     places: list[int] = []
     problems: dict[int, Problem] = {}
@@ -49,11 +49,7 @@ def read_keys(schema: KeySchema, columns: Sequence[Sequence[Any]], fault: Fault)
         except Problem as problem:
             problems[distinct] = problem
             places.append(-1)
-    if problems:
-        for row, distinct in enumerate(rows):
-            if distinct in problems:
-                found = problems[distinct]
-                fault(row, type(found)(found.detail, field=found.field))
+    tell_rows(problems, rows, fault)
     return KeyRows(keys, np.array(places, dtype=np.int32)[rows])
 
 

@@ -118,38 +118,39 @@ class DataPlane:
             arrow = declared.media_type == ARROW_STREAM
             limit = self._settings.arrow_body_bytes if arrow else self._settings.json_body_bytes
             declared.check_length(limit)
-            raw = await read_body(receive, limit)
-            view, reader, answers = self._group(group)
             asked = read_parameters(scope["query_string"])
-            read = self._read_arrow if arrow else self._read_json
-            rows = await read(view, reader, raw, asked)
+            raw = await read_body(receive, limit)
             try:
                 async with asyncio.timeout(self._settings.request_seconds):
-                    scored = await score_bulk(view, rows, self._context.worker, self._metrics)
+                    return await (self._arrow_bulk if arrow else self._json_bulk)(group, raw, asked)
             except TimeoutError as error:
                 raise DeadlineError(f"no answer within {self._settings.request_seconds:g} s") from error
-            if arrow:
-                return await self._context.run(_arrow_answer, scored, answers), ARROW_STREAM
-            if len(raw) > INLINE_BYTES:
-                return await self._context.run(json_answer, scored, answers), JSON
-            return json_answer(scored, answers), JSON
 
         await self._bulk.serve(answer, send, request_id)
 
-    async def _read_json(self, view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[str, int]) -> BulkRows:
+    async def _json_bulk(self, group: str, raw: bytes, asked: Mapping[str, int]) -> Answer:
+        view, reader, answers = self._group(group)
         read = partial(read_json_bulk, view, reader, raw, self._settings.max_json_rows, asked, self._plain_reader(raw))
-        return await self._context.run(read) if len(raw) > INLINE_BYTES else read()
+        apart = len(raw) > INLINE_BYTES
+        rows = await self._context.compute(read) if apart else read()
+        scored = await score_bulk(view, rows, self._context.worker, self._metrics)
+        return await self._context.compute(json_answer, scored, answers) if apart else json_answer(
+            scored, answers
+        ), JSON
+
+    async def _arrow_bulk(self, group: str, raw: bytes, asked: Mapping[str, int]) -> Answer:
+        view, reader, answers = self._group(group)
+        rows = await self._context.compute(_read_arrow, view, reader, raw, asked, self._settings.max_arrow_rows)
+        scored = await score_bulk(view, rows, self._context.worker, self._metrics)
+        return await self._context.compute(_arrow_answer, scored, answers), ARROW_STREAM
 
     def _plain_reader(self, raw: bytes) -> PlainReader | None:
         """What reads plain bulks; none until it is imported, in a thread, which the first bulk worth it begins."""
         if self._plain is None:
             if len(raw) >= LEAST_BYTES:
-                self._plain = self._context.executor.submit(_import_plain)
+                self._plain = self._context.computing.submit(_import_plain)
             return None
         return self._plain.result() if self._plain.done() else None
-
-    async def _read_arrow(self, view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[str, int]) -> BulkRows:
-        return await self._context.run(_read_arrow, view, reader, raw, asked, self._settings.max_arrow_rows)
 
     def _group(self, name: str) -> tuple[GroupView, RowReader, AnswerReader]:
         snapshot = self._context.watcher.current
@@ -181,7 +182,7 @@ def _read_arrow(view: GroupView, reader: RowReader, raw: bytes, asked: Mapping[s
     from gateway.data.arrow import read_arrow_bulk  # noqa: PLC0415 - see above
 
     level = level_limit(asked, view.schema)
-    return read_arrow_bulk(view, reader, raw, max_level=level, explain=False, limit=limit)
+    return read_arrow_bulk(view, reader, raw, max_level=level, limit=limit)
 
 
 def _arrow_answer(answer: BulkAnswer, answers: AnswerReader) -> bytes:

@@ -5,9 +5,9 @@ told cell by cell to a `Fault`, so that a single predict can refuse the request 
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,15 @@ from gateway.data.cells import (
     from_key_text,
     is_quick,
     number_column,
+    tell_rows,
     text_column,
 )
 from gateway.errors import BodyInvalidError, FeatureUnknownError, RowWidthError
 from registry.errors import Problem
 from registry.signature import FLOAT32_MAX, InputSpec, Signature
 from workers.features import Features, Matrix
+
+MOST_CELLS: Final = 1 << 27  # of the inputs and of the outputs of one call: a gibibyte of float64 each
 
 
 class RowReader:
@@ -37,6 +40,7 @@ class RowReader:
 
     def __init__(self, signature: Signature) -> None:
         self.inputs = signature.inputs
+        self._most_rows = MOST_CELLS // max(len(signature.inputs), signature.width)
         self._positions = dict(signature.positions)
         self._sent = tuple(spec for spec in signature.inputs if spec.from_key is None)
         self._fed = tuple((i, spec) for i, spec in enumerate(signature.inputs) if spec.from_key is not None)
@@ -51,6 +55,10 @@ class RowReader:
     def sent_names(self) -> tuple[str, ...]:
         """Names of the inputs a request sends, in signature order (inputs fed from the key are not sent)."""
         return tuple(spec.name for spec in self._sent)
+
+    def row_limit(self, limit: int) -> int:
+        """How many rows a call may have where the route takes `limit`: fewer of a signature that is very wide."""
+        return min(limit, self._most_rows)
 
     def instances(self, instances: Sequence[Any], key: Mapping[str, str]) -> Features:
         """Rows of a single predict: objects by name, or arrays in signature order; every row has this key.
@@ -69,14 +77,12 @@ class RowReader:
 
         columns = self._columns_of_instances(instances, refuse)
         features = self.columns(columns, len(instances), refuse)
-        for position, spec in self._fed:
-            _feed(features, position, from_key_text(spec, key[str(spec.from_key)]))
-        return features
+        return self._fed_from(key, features) if self._fed else features
 
     def columns(self, columns: Mapping[str, Sequence[Any]], rows: int, fault: Fault) -> Features:
         """Rows given as one sequence of cells an input; an input without a column is absent in every row.
 
-        Inputs fed from the key are left as NaN or None; see `feed`.
+        Inputs fed from the key are left as NaN; see `feed`.
         """
         matrix = np.empty((rows, len(self.inputs)), dtype=np.float64)
         texts: dict[int, Sequence[str | None]] = {}
@@ -84,8 +90,6 @@ class RowReader:
         for position, spec in enumerate(self.inputs):
             if spec.from_key is not None:
                 matrix[:, position] = np.nan
-                if spec.dtype == "string":
-                    texts[position] = [None] * rows
                 continue
             cells = columns.get(spec.name)
             if cells is None:
@@ -100,20 +104,41 @@ class RowReader:
         return Features(matrix, texts, exact)
 
     def feed(
-        self, features: Features, keys: Sequence[Mapping[str, str]], key_rows: Iterable[int], fault: Fault
-    ) -> None:
-        """Fill the inputs fed from the key, row by row, for rows of many keys."""
+        self, features: Features, keys: Mapping[str, Sequence[str]], key_rows: NDArray[np.int32], fault: Fault
+    ) -> Features:
+        """The features with the inputs that are fed from the key, for rows of many keys.
+
+        Args:
+            features: of all rows; their matrix is filled in place.
+            keys: key field -> its value of each distinct key.
+            key_rows: int32, shape (rows,): the key of each row; -1 where it is faulty, which its row is told already.
+            fault: is told the rows of keys that cannot feed.
+        """
+        text, exact = dict(features.text), dict(features.exact)
         for position, spec in self._fed:
-            field = str(spec.from_key)
-            values: list[float | str | Problem] = [_fed_cell(spec, key[field]) for key in keys]
-            for row, key in enumerate(key_rows):
-                if key < 0:  # a faulty key: its row has its error already
-                    continue
-                value = values[key]
-                if isinstance(value, Problem):
-                    fault(row, type(value)(value.detail, field=value.field))
-                else:
-                    _feed(features, position, value, row)
+            cells = _fed_cells(spec, keys[str(spec.from_key)], key_rows, fault)
+            if spec.dtype == "string":
+                text[position] = [cells[key] for key in key_rows.tolist()]
+                continue
+            features.matrix[:, position] = np.array(cells, dtype=np.float64)[key_rows]
+            if spec.dtype == "int64":
+                big = beyond_float64(np.array([cell or 0 for cell in cells], dtype=np.int64)[key_rows])
+                if big is not None:
+                    exact[position] = big
+        return Features(features.matrix, text, exact)
+
+    def _fed_from(self, key: Mapping[str, str], features: Features) -> Features:
+        """As `feed`, where all rows have one key; raises its problem."""
+        text, exact = dict(features.text), dict(features.exact)
+        for position, spec in self._fed:
+            value = from_key_text(spec, key[str(spec.from_key)])
+            if isinstance(value, str):
+                text[position] = [value] * len(features)
+                continue
+            features.matrix[:, position] = value
+            if type(value) is int and not -EXACT <= value <= EXACT:
+                exact[position] = np.full(len(features), value, dtype=np.int64)
+        return Features(features.matrix, text, exact)
 
     @property
     def feeds(self) -> bool:
@@ -193,42 +218,38 @@ def _row_of_width(index: int, row: Any, names: Sequence[str], fault: Fault) -> S
 def _fill(
     matrix: Matrix, position: int, spec: InputSpec, cells: Sequence[Any], fault: Fault
 ) -> NDArray[np.int64] | None:
-    exact = None
-    if is_quick(spec, set(map(type, cells))):
-        try:
-            # The standard library's array takes a list of numbers twice as quickly as numpy does.
-            if spec.dtype == "int64":
-                whole = np.frombuffer(array("q", cells), dtype=np.int64)
-                exact = beyond_float64(whole)
-                matrix[:, position] = whole
-            else:
-                matrix[:, position] = np.frombuffer(array("d", cells), dtype=np.float64)
-            if spec.dtype != "float32" or np.abs(matrix[:, position]).max(initial=0.0) <= FLOAT32_MAX:
-                if spec.dtype == "float32":
-                    matrix[:, position] = matrix[:, position].astype(np.float32)
-                return exact
-        except OverflowError:
-            pass  # an integer past 64 bits: the cell-by-cell pass says which
-    floats, exact = number_column(spec, cells, fault)
-    matrix[:, position] = floats
-    return exact
+    """Fill a column of the matrix; answers it as int64 where float64 would lose some of its integers."""
+    column = _quick_column(spec, cells) if is_quick(spec, set(map(type, cells))) else None
+    if column is None:
+        matrix[:, position], exact = number_column(spec, cells, fault)
+        return exact
+    matrix[:, position] = column
+    return beyond_float64(column) if spec.dtype == "int64" else None
 
 
-def _fed_cell(spec: InputSpec, value: str) -> float | str | Problem:
+def _quick_column(spec: InputSpec, cells: Sequence[Any]) -> NDArray[Any] | None:
+    """Cells of the right types as one array of the input's dtype; None if one is out of range."""
     try:
-        return from_key_text(spec, value)
-    except Problem as problem:
-        return problem
+        # The standard library's array takes a list of numbers twice as quickly as numpy does.
+        if spec.dtype == "int64":
+            return np.frombuffer(array("q", cells), dtype=np.int64)
+        column = np.frombuffer(array("d", cells), dtype=np.float64)
+    except OverflowError:
+        return None
+    if spec.dtype != "float32":
+        return column
+    return column.astype(np.float32) if np.abs(column).max(initial=0.0) <= FLOAT32_MAX else None
 
 
-def _feed(features: Features, position: int, value: float | str, row: int | None = None) -> None:
-    where = slice(None) if row is None else row
-    if isinstance(value, str):
-        column = features.text[position]
-        assert isinstance(column, list)
-        if row is None:
-            column[:] = [value] * len(column)
-        else:
-            column[row] = value
-    else:
-        features.matrix[where, position] = value
+def _fed_cells(spec: InputSpec, values: Sequence[str], key_rows: NDArray[np.int32], fault: Fault) -> list[Any]:
+    """The cell of each key, None of one that cannot feed, and one None more: -1 is the key of a faulty row."""
+    cells: list[float | str | None] = []
+    problems: dict[int, Problem] = {}
+    for place, value in enumerate(values):
+        try:
+            cells.append(from_key_text(spec, value))
+        except Problem as problem:
+            problems[place] = problem
+            cells.append(None)
+    tell_rows(problems, key_rows, fault)
+    return [*cells, None]

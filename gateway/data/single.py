@@ -34,7 +34,7 @@ def read_call(view: GroupView, reader: RowReader, raw: bytes, limit: int) -> tup
     schema = view.schema
     key = schema.parse(_field(body, "key", dict))
     instances = _field(body, "instances", list)
-    check_rows(len(instances), limit, "instances")
+    check_rows(len(instances), reader.row_limit(limit), "instances")
     features = reader.instances(instances, dict(zip(schema.fields, key, strict=True)) if reader.feeds else {})
     deployment = live_deployment(view)
     max_level = level_limit(body, schema)

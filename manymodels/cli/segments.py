@@ -3,8 +3,7 @@
 Segments are content-addressed, so one may be named by its digest where `--home` says in which artifacts it lies.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -48,23 +47,22 @@ def inspect(
         from workers.segments.verification import MOST_INPUTS
         from workers.segments.verification import verify as verified
     limit = inputs or MOST_INPUTS
-    with _opened(session, file) as segment:
-        found: dict[str, Any] = {}
-        if key is not None:
-            found["model"] = describe_model(segment, key, limit)
-        else:
-            found["segment"] = describe_segment(segment)
-        if models:
-            found["models"] = list(list_models(segment, models))
-        if verify:
-            found["verification"] = verified(segment, limit)
+    segment = _opened(session, file)
+    found: dict[str, Any] = {}
+    if key is not None:
+        found["model"] = describe_model(segment, key, limit)
+    else:
+        found["segment"] = describe_segment(segment)
+    if models:
+        found["models"] = list(list_models(segment, models))
+    if verify:
+        found["verification"] = verified(segment, limit)
     session.show(found, view)
     if (verify and found["verification"].faults) or (key is not None and found["model"].fault):
         raise typer.Exit(1)
 
 
-@contextmanager
-def _opened(session: Session, file: str) -> Iterator["Segment"]:
+def _opened(session: Session, file: str) -> "Segment":
     """The segment of a file or digest.
 
     Raises:
@@ -81,7 +79,7 @@ def _opened(session: Session, file: str) -> Iterator["Segment"]:
     try:
         if store is not None and not path.exists():
             path = store.path(file)
-        yield Segment.open(path, store)
+        return Segment.open(path, store)
     except OSError as error:
         raise ArtifactMissingError(f"{file} cannot be read: {error.strerror}") from error
 

@@ -52,8 +52,9 @@ def prepare() -> None:
 @contextmanager
 def offline(home: Path) -> "Iterator[Client]":
     """A client of the application over a home, in this process; leases are short, and imports take many steps."""
+    from gateway.building import builder_settings
     from gateway.house import open_house
-    from gateway.settings import Settings, builder_settings
+    from gateway.settings import Settings
     from manymodels import Client
     from manymodels.cli.session import HouseTransport
 

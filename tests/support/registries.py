@@ -28,6 +28,11 @@ def digest(what: str) -> str:
     return hashlib.sha256(what.encode()).hexdigest()
 
 
+def at_level(schema: KeySchema, values: Sequence[str], level: int) -> PartitionKey:
+    """The (partial) key of a full key's values at a fallback level."""
+    return PartitionKey(tuple((schema.fields[i], values[i]) for i in schema.levels[level]))
+
+
 def artifact(key: PartitionKey, what: str, **meta: Any) -> NewVersion:
     """A proved artifact; the same `what` has the same digest."""
     place = BundleSlice(digest(f"bundle of {what}"), 7, 100)

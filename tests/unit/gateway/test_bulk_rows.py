@@ -10,7 +10,8 @@ import pytest
 from gateway.data.arrow import read_arrow_bulk
 from gateway.data.bulk_rows import read_json_bulk
 from gateway.data.portions import PORTION_BYTES, cut
-from gateway.data.rows import RowReader
+from gateway.data.rows import MOST_CELLS, RowReader
+from gateway.data.single import read_call
 from gateway.errors import (
     ArrowInvalidError,
     BodyInvalidError,
@@ -38,7 +39,7 @@ def read_arrow(table, *, seen=None, limit=100):
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     raw = sink.getvalue().to_pybytes()
-    return read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=2, explain=False, limit=limit)
+    return read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=2, limit=limit)
 
 
 def codes(rows):
@@ -170,6 +171,21 @@ def test_arrow_rows_with_nulls_are_their_own_errors():
     assert codes(read_arrow(table)) == {1: "key_type", 2: "feature_null", 3: "key_type"}
 
 
+def test_rows_with_the_same_fault_share_one_problem():
+    text = view({"inputs": [{"name": "price"}, {"name": "s", "dtype": "string"}], "outputs": [{"name": "y"}]})
+    table = pa.table(
+        {
+            "store": pa.array(["", "", "2", "2", "2", "2"]),
+            "brand": ["t"] * 6,
+            "price": pa.array([1.0, 1.0, None, None, 1.0, 1.0]),
+            "s": pa.array(["a", "a", "a", "a", None, None]),
+        }
+    )
+    rows = read_arrow(table, seen=text)
+    assert codes(rows) == {0: "key_type", 1: "key_type"} | dict.fromkeys(range(2, 6), "feature_null")
+    assert len(set(map(id, rows.errors.values()))) == 3
+
+
 def test_arrow_nan_is_missing_and_infinity_is_refused():
     table = pa.table({"store": ["2"] * 3, "brand": ["t"] * 3, "price": [float("nan"), float("inf"), 1.0]})
     assert codes(read_arrow(table)) == {0: "feature_null", 1: "feature_type"}
@@ -201,7 +217,7 @@ def test_arrow_integer_keys_are_decimal_text():
 def test_broken_arrow_is_refused(raw):
     seen = view()
     with pytest.raises(ArrowInvalidError):
-        read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=0, explain=False, limit=10)
+        read_arrow_bulk(seen, RowReader(seen.signature), raw, max_level=0, limit=10)
 
 
 def test_truncated_and_flipped_arrow_never_crashes():
@@ -215,7 +231,28 @@ def test_truncated_and_flipped_arrow_never_crashes():
     for end in range(0, len(raw), 37):
         for damaged in (bytes(raw[:end]), bytes(raw[:end] + bytes([raw[end] ^ 0x55]) + raw[end + 1 :])):
             with suppress(Problem):
-                read_arrow_bulk(seen, reader, damaged, max_level=0, explain=False, limit=1000)
+                read_arrow_bulk(seen, reader, damaged, max_level=0, limit=1000)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "widest"),
+    [
+        ([{"name": f"x{i}", "default": 0} for i in range(4096)], [{"name": "y"}], 4096),
+        ([{"name": "x0", "default": 0}], [{"name": f"y{i}", "width": 10_000} for i in range(64)], 640_000),
+    ],
+)
+def test_a_call_has_fewer_rows_where_a_signature_is_very_wide(inputs, outputs, widest):
+    wide = view({"inputs": inputs, "outputs": outputs})
+    most = RowReader(wide.signature).row_limit(100_000)
+    assert most == MOST_CELLS // widest < 100_000
+    too_many = {"store": ["2"] * (most + 1), "brand": ["t"] * (most + 1), "x0": [1.0] * (most + 1)}
+    with pytest.raises(TooManyRowsError):
+        read_json({"columns": list(too_many), "data": [["2", "t", 1.0]] * (most + 1)}, seen=wide, limit=100_000)
+    with pytest.raises(TooManyRowsError):
+        read_arrow(pa.table(too_many), seen=wide, limit=100_000)
+    instances = orjson.dumps({"key": {"store": "2", "brand": "t"}, "instances": [{}] * (most + 1)})
+    with pytest.raises(TooManyRowsError):
+        read_call(wide, RowReader(wide.signature), instances, 100_000)
 
 
 def large(rows, **body):

@@ -6,7 +6,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.protocol import PROMPT_BYTES, PromptProtocol
+from gateway.protocol import HEAD_BYTES, PROMPT_BYTES, PromptProtocol
 from gateway.reply import Reply
 from tests.support.transport import Recorder
 
@@ -19,6 +19,7 @@ class Front:
     def __init__(self):
         self.seen = []
         self.closed = False
+        self.gate = asyncio.Event()  # what `slow` requests wait for
 
     def prompt_answer(self, group, headers, body):
         self.seen.append((group, dict(headers), body))
@@ -32,7 +33,7 @@ class Front:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        await asyncio.sleep(0)
+        await (self.gate.wait() if body == b"slow" else asyncio.sleep(0))
         answer = b"asgi " + scope["path"].encode() + b" " + body[:40]
         length = b"%d" % len(answer)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
@@ -135,6 +136,9 @@ def test_a_long_body_takes_the_ordinary_way_from_where_it_grew_long():
         request("warm", headers="expect: 100-continue\r\n"),
         request("warm", method="PUT"),
         request("warm", path="/v1/groups/oj/predict?x=1"),
+        request("warm", path="/v1/groups/oj?x=/predict"),
+        request("warm", path="/v1/groups/oj#/predict"),
+        request("warm", path="/v1/groups/%6fj/predict"),
         request("warm", path="/v1/groups/oj/predict/bulk"),
         request("warm", path="/v1/groups/oj"),
     ],
@@ -165,6 +169,37 @@ def test_a_request_half_read_at_shutdown_is_answered_before_the_connection_close
     assert transport.closed
 
 
+CHUNKED = b"POST /v1/groups/oj/predict/bulk HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"POST /", b"a" * 8192),
+        (b"POST / HTTP/1.1\r\nx: ", b"a" * 8192),
+        (b"POST / HTTP/1.1\r\n", b"x: a\r\n" * 2048),
+        (b"", b"\r\n" * 4096),
+        (request("warm"), b"\r\n" * 4096),
+        (CHUNKED + b"4\r\nwarm\r\n0\r\nx: ", b"a" * 8192),
+    ],
+)
+def test_a_head_or_trailer_that_does_not_end_is_refused_and_the_connection_closed(begin, piece):
+    front, transport, _ = talk(begin, *[piece] * (HEAD_BYTES // len(piece) + 1))
+    assert front.closed
+    assert transport.writes[-1].startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_long_head_a_long_body_and_many_requests_in_one_read_are_taken():
+    long_head = request("warm", headers=f"x: {'a' * (HEAD_BYTES - 200)}\r\n")
+    assert talk(long_head[:30_000], long_head[30_000:])[2] == [PROMPT]
+    many = request("warm") * 1000
+    assert talk(many[:-10], many[-10:])[2] == [PROMPT] * 1000
+    pieces = [b"1000\r\n" + b"x" * 4096 + b"\r\n"] * 40
+    front, transport, _ = talk(CHUNKED, *pieces, b"0\r\n\r\n")
+    assert not front.closed
+    assert b"asgi /v1/groups/oj/predict/bulk xxx" in b"".join(transport.writes)
+
+
 def test_an_idle_connection_closes_at_shutdown():
     _, transport, _ = talk(request("warm"), work=lambda protocol: protocol.shutdown())
     assert transport.writes == [PROMPT]
@@ -174,6 +209,28 @@ def test_an_idle_connection_closes_at_shutdown():
 def test_a_connection_that_asks_nothing_more_is_closed_after_a_while():
     assert talk(request("warm"), keep_alive=0)[0].closed
     assert not talk(request("warm"))[0].closed
+
+
+def test_a_connection_is_not_closed_while_the_second_of_two_requests_is_under_way():
+    front, transport = Front(), Recorder()
+
+    async def main():
+        config = uvicorn.Config(
+            front, log_config=None, access_log=False, lifespan="off", ws="none", timeout_keep_alive=0
+        )
+        protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(transport)
+        protocol.data_received(request("warm") + request("cold") + request("slow"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        protocol._idle_due()
+        assert (len(transport.writes), transport.closed) == (2, False)
+        front.gate.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
 
 
 def test_a_connection_is_not_closed_in_the_middle_of_a_request():

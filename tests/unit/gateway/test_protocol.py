@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway.protocol import HeadHolder
+from gateway.protocol import JOINED_BYTES, HeadHolder
 from tests.support.transport import Recorder
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -24,6 +24,17 @@ def test_a_head_and_its_body_leave_in_one_write():
         await asyncio.sleep(0)
 
     assert run(work).writes == [HEAD + b"body"]
+
+
+def test_a_long_body_leaves_right_behind_its_head():
+    body = b"x" * (JOINED_BYTES + 1)
+
+    async def work(holder):
+        holder.write(HEAD)
+        holder.write(body)
+        await asyncio.sleep(0)
+
+    assert run(work).writes == [HEAD + body]
 
 
 def test_a_head_that_nothing_follows_leaves_with_the_next_step_of_the_loop():

@@ -146,6 +146,32 @@ def test_inputs_fed_from_the_key_are_not_sent():
         read([{"price": 1.5}], *specs, key={"store": "seven"})
 
 
+@pytest.mark.parametrize("store", [2**53 + 1, -(2**63), 2**63 - 1, 7])
+def test_whole_numbers_fed_from_the_key_stay_exact(store):
+    specs = ({"name": "store", "dtype": "int64", "from_key": "store"}, PRICE)
+    one = read([[1.0], [2.0]], *specs, key={"store": str(store)})
+    rows = np.array([1, 0, -1], dtype=np.int32)
+    sent = reader(*specs).columns({"price": [1.0, 2.0, 3.0]}, 3, None)
+    many = reader(*specs).feed(sent, {"store": ["5", str(store)]}, rows, None)
+    if abs(store) <= 2**53:
+        assert (dict(one.exact), dict(many.exact)) == ({}, {})
+        assert (one.matrix[0, 0], many.matrix[:2, 0].tolist()) == (store, [store, 5.0])
+    else:
+        assert one.exact[0].tolist() == [store, store]
+        assert many.exact[0].tolist() == [store, 5, 0]
+    assert np.isnan(many.matrix[2, 0])
+
+
+def test_a_key_that_cannot_feed_is_an_error_of_its_rows_alone():
+    specs = ({"name": "store", "dtype": "int64", "from_key": "store"}, PRICE)
+    errors = {}
+    rows = np.array([0, 1, -1, 0], dtype=np.int32)
+    sent = reader(*specs).columns({"price": [1.0] * 4}, 4, None)
+    features = reader(*specs).feed(sent, {"store": ["seven", "7"]}, rows, errors.setdefault)
+    assert {row: problem.code for row, problem in errors.items()} == {0: "feature_type", 3: "feature_type"}
+    assert features.matrix[1, 0] == 7.0
+
+
 def test_text_fed_from_the_key_reaches_every_row():
     specs = ({"name": "brand", "dtype": "string", "from_key": "brand"}, PRICE)
     assert list(read([[1.0], [2.0]], *specs, key={"brand": "x"}).text[0]) == ["x", "x"]

@@ -1,6 +1,12 @@
 import pytest
 
-from registry.errors import ConfirmationError, GroupExistsError, GroupInvalidError, GroupNotFoundError
+from registry.errors import (
+    ConfirmationError,
+    GroupExistsError,
+    GroupInvalidError,
+    GroupNotFoundError,
+    SignatureInvalidError,
+)
 from registry.groups import create_group, delete_group, find_group, get_group, list_groups
 from registry.keys import KeySchema
 from registry.releases import list_releases
@@ -27,6 +33,14 @@ RICH = Signature.from_json(
 def create(registry: Registry, name: str, schema: KeySchema = SCHEMA, signature: Signature = SIGNATURE):
     with registry.database.write() as conn:
         return create_group(conn, name, schema, signature, auto_release=False, now=NOW)
+
+
+@pytest.mark.parametrize("name", ["fallback_level", "error_code", "error_detail"])
+def test_an_output_never_has_the_name_of_a_column_that_every_arrow_answer_has(registry, name):
+    signature = Signature.from_json({"inputs": [{"name": "x"}], "outputs": [{"name": "y"}, {"name": name}]})
+    with pytest.raises(SignatureInvalidError, match=name) as refused:
+        create(registry, "g", SCHEMA, signature)
+    assert refused.value.field == "outputs"
 
 
 def test_a_group_is_read_back_as_it_was_created(registry):

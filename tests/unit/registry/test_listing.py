@@ -6,7 +6,7 @@ from registry.errors import CursorInvalidError, KeyFieldUnknownError
 from registry.keys import MAX_VALUE_BYTES
 from registry.pages import write_cursor
 from registry.versions import add_versions, list_heads
-from tests.support.registries import NOW, SCHEMA, Registry, artifact
+from tests.support.registries import NOW, SCHEMA, Registry, artifact, at_level
 
 VALUES = (
     "1",
@@ -123,7 +123,7 @@ def test_a_cursor_stays_short_for_the_longest_keys(registry):
 def test_a_key_field_filter_finds_exactly_the_keys_with_that_value(registry, stored, store, brand):
     """Whatever the values hold: separators, wildcards, other cases, emoji."""
     with registry.database.write() as conn:
-        keys = [SCHEMA.key(pair) for pair in stored] + [SCHEMA.at_level(pair, 1) for pair in stored]
+        keys = [SCHEMA.key(pair) for pair in stored] + [at_level(SCHEMA, pair, 1) for pair in stored]
         add_versions(conn, "oj", [artifact(key, key.text) for key in keys], NOW)
         where = {field: value for field, value in (("store", store), ("brand", brand)) if value is not None}
         found = {item.key for item in list_heads(conn, "oj", where=where, limit=1000).items}
