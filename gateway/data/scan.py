@@ -26,12 +26,11 @@ COMPILED_IN: Final = ("addresses", "numerals"), "4a6c31696cc4"  # as in `workers
 NUMBER, WHOLE, FLAG, KEY = range(4)
 NULLABLE: Final = 8
 
-_OPEN, _CLOSE, _COMMA, _QUOTE, _BACKSLASH, _MINUS, _POINT = 91, 93, 44, 34, 92, 45, 46
+_OPEN, _CLOSE, _COMMA, _QUOTE, _BACKSLASH, _MINUS = 91, 93, 44, 34, 92, 45
 _ZERO, _NINE, _LOWER_E, _LOWER_N, _LOWER_T, _LOWER_F = 48, 57, 101, 110, 116, 102
 _TAB, _NEWLINE, _RETURN, _SPACE, _DELETE = 9, 10, 13, 32, 127
 _LONGEST: Final = 15  # digits of a whole number that float64 surely holds
 _LONGEST_KEY: Final = 18
-_MOST_BYTES: Final = MAX_VALUE_BYTES
 _NAN_BITS: Final = np.uint64(0x7FF8000000000000)
 _NEGATIVE_ZERO: Final = np.uint64(1 << 63)
 
@@ -114,8 +113,11 @@ def _number(at: int) -> Any:
 
 
 @_inner
-def _key(at: int) -> Any:
-    """Where a key value begins and ends, and where its cell ends, 0 if it is none: short text, or a whole number."""
+def _key(at: int, most: int) -> Any:
+    """Where a key value begins and ends, and where its cell ends, 0 if it is none: a whole number, or text.
+
+    `most` bytes are the longest text.
+    """
     if byte_at(at) != _QUOTE:
         end = _behind_whole(at, _LONGEST_KEY)
         return at, end, end
@@ -125,14 +127,14 @@ def _key(at: int) -> Any:
     while _SPACE <= code <= _DELETE and code not in (_QUOTE, _BACKSLASH):
         end += 1
         code = byte_at(end)
-    return first, end, (end + 1 if code == _QUOTE and 0 < end - first <= _MOST_BYTES else 0)
+    return first, end, (end + 1 if code == _QUOTE and 0 < end - first <= most else 0)
 
 
-@compiled("int64(int64, int64, int64[::1], int64[::1], float64[:, ::1], uint64[:, ::1], int32[:, :, ::1])")
-def _scan(start: int, end: int, kinds: Any, places: Any, matrix: Any, words: Any, spans: Any) -> int:
+@compiled("int64(int64, int64, int64[::1], int64[::1], float64[:, ::1], uint64[:, ::1], int32[:, :, ::1], int64)")
+def _scan(start: int, end: int, kinds: Any, places: Any, matrix: Any, words: Any, spans: Any, most: int) -> int:
     """Read array rows, with commas between, up to `end`, where a zero byte stands; answers how many, -1 if it gave up.
 
-    `words` are the bits of `matrix`; what else is asked and filled `scan` says.
+    `words` are the bits of `matrix`, `most` bytes the longest key value; what else is asked and filled `scan` says.
     """
     last = len(kinds) - 1
     at = _behind_blanks(start)
@@ -154,7 +156,7 @@ def _scan(start: int, end: int, kinds: Any, places: Any, matrix: Any, words: Any
             elif kind == FLAG:
                 matrix[row, place], behind = _flag(at)
             else:
-                first, stop, behind = _key(at)
+                first, stop, behind = _key(at, most)
                 spans[place, 0, row], spans[place, 1, row] = first - start, stop - start
             if not behind:
                 return -1
@@ -184,7 +186,8 @@ def scan(
         spans: int32, shape (fields, 2, most rows), filled: where in `rows` each key value begins and ends.
     """
     start = np.frombuffer(rows, dtype=np.uint8).ctypes.data
-    found: int = _scan(start, start + len(rows), kinds, places, matrix, matrix.view(np.uint64), spans)
+    words = matrix.view(np.uint64)
+    found: int = _scan(start, start + len(rows), kinds, places, matrix, words, spans, MAX_VALUE_BYTES)
     return found
 
 
