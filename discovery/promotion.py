@@ -8,6 +8,7 @@ members (an offline home) proves instead that the release lies whole in the arti
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ log = logging.getLogger("manymodels.discovery")
 
 FAILPOINTS: Final = ("promotion.before_want", "promotion.wanted", "promotion.prepared", "promotion.flipped")
 POLL_SECONDS: Final = 0.005
+LOOK_SECONDS: Final = 0.2
 WANT_MARGIN_SECONDS: Final = 30.0
 DEFAULT_DEPLOYMENT: Final = "blue"
 
@@ -68,7 +70,8 @@ def promote(
     _want(database, group, numbers, until=now() + deadline_seconds + WANT_MARGIN_SECONDS)
     try:
         failpoint("promotion.wanted")
-        if not _await_members(membership, group, numbers, clock() + deadline_seconds, clock, sleep):
+        look = partial(_look_for, database, group, numbers)
+        if not _await_members(membership, group, numbers, clock() + deadline_seconds, clock, sleep, look):
             _check_stored(store, manifests)
         failpoint("promotion.prepared")
         with database.write() as connection:
@@ -121,12 +124,15 @@ def _await_members(
     deadline: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
+    look: Callable[[], None],
 ) -> bool:
     """Wait until every living worker holds the releases; False if no worker lives.
 
     A suspect worker still serves and is waited for: it recovers, or dies and no longer counts. A draining one takes
-    no new requests and does not count.
+    no new requests and does not count. `look` raises when there is nothing left to wait for: nobody can hold what was
+    deleted, and other promotions may stand behind this one.
     """
+    look_at = clock() + LOOK_SECONDS
     while True:
         prepared = [membership.prepared(group, number) for number in numbers]
         workers = _living_workers(membership)
@@ -138,7 +144,17 @@ def _await_members(
                 f"{len(lacking)} of {len(workers)} workers did not hold release {numbers} of {group} in time "
                 f"({', '.join(lacking[:5])}); the former release goes on"
             )
+        if clock() >= look_at:
+            look()
+            look_at = clock() + LOOK_SECONDS
         sleep(POLL_SECONDS)
+
+
+def _look_for(database: Database, group: str, numbers: list[int]) -> None:
+    """Raise GroupNotFoundError or ReleaseNotFoundError if one is gone."""
+    with database.read() as connection:
+        for number in numbers:
+            get_release(connection, group, number)
 
 
 def _living_workers(membership: Membership) -> frozenset[str]:

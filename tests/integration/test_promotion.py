@@ -21,6 +21,7 @@ from registry.errors import (
     ReleaseStateError,
 )
 from registry.failpoints import VARIABLE
+from registry.groups import delete_group
 from registry.records import Deployment
 from tests.support.houses import Adopter, House, segment_digest, worker
 
@@ -96,6 +97,24 @@ def test_the_release_is_mapped_everywhere_before_it_is_live(house, serve):
     for adopter in adopters:
         first = next(picture for picture in adopter.seen if picture.groups["oj"].wanted)
         assert first.groups["oj"].deployments == {}
+
+
+def test_nobody_waits_for_members_to_hold_what_was_deleted(house, serve):
+    adopter = serve("a")
+    house.release()
+    adopter.broken = {("oj", 1)}
+    rested = []
+
+    def rest(seconds):
+        if not rested:
+            with house.database.write() as connection:
+                delete_group(connection, "oj", confirm="oj")
+        rested.append(seconds)
+        house.clock.sleep(seconds)
+
+    with pytest.raises(GroupNotFoundError):
+        go(house, 1, deadline_seconds=3600.0, sleep=rest)
+    assert sum(rested) < 1.0
 
 
 def test_a_worker_that_cannot_map_it_in_time_refuses_it_and_the_old_release_goes_on(house, serve):
