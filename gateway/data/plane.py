@@ -134,9 +134,8 @@ class DataPlane:
         apart = len(raw) > INLINE_BYTES
         rows = await self._context.compute(read) if apart else read()
         scored = await score_bulk(view, rows, self._context.worker, self._metrics)
-        return await self._context.compute(json_answer, scored, answers) if apart else json_answer(
-            scored, answers
-        ), JSON
+        write = partial(json_answer, scored, answers)
+        return await self._context.compute(write) if apart else write(), JSON
 
     async def _arrow_bulk(self, group: str, raw: bytes, asked: Mapping[str, int]) -> Answer:
         view, reader, answers = self._group(group)
