@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from registry.errors import DatabaseBusyError, DatabaseTooNewError
+from registry.turns import Turns
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -68,7 +69,7 @@ class Database:
         self._durable = durable
         self._opening = threading.Lock()
         self._engine: Engine | None = None
-        self._turn = threading.Lock()
+        self._turn = Turns()
         self._rest_until = 0.0
         self._looking = threading.Lock()
         self._look: PoolProxiedConnection | None = None
