@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench serve clean
+.PHONY: demo cluster test check format bench serve clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -14,8 +14,14 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(BIN)/manymodels demo
 
+# PostgreSQL, Consul, an S3 server and every service as processes of this machine, with the demo's fleets.
+cluster: $(STAMP)
+	$(BIN)/python -m deploy.local
+
 test: $(STAMP)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration --numprocesses auto
+	$(BIN)/python -m pytest tests/acceptance -m "not alone" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests/acceptance -m alone
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

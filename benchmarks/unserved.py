@@ -21,10 +21,11 @@ def unserved(home: Path) -> Iterator["Context"]:
         # As in a served process: metrics go through mapped files. Set before the library is imported.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         from gateway.assembly import Assembly
+        from gateway.roles import SERVE
         from gateway.settings import Settings
         from registry.home import Home
 
-        assembly = Assembly(Home(home.absolute()), Settings(), uri=None)
+        assembly = Assembly(Home(home.absolute()), Settings(), SERVE, uri=None)
         assembly.start()
         try:
             yield assembly.context

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol
 
+from discovery.seating import ANNOUNCED
 from discovery.snapshot import GroupView, LiveRelease, Snapshot
 
 
@@ -46,13 +47,20 @@ def to_show(fresh: Snapshot, shown: Snapshot | None, ready: Collection[tuple[str
 
 
 def to_announce(fresh: Snapshot, ready: Collection[tuple[str, int]]) -> frozenset[tuple[str, int]]:
-    """The wanted releases that are held here: what this member says of itself."""
-    return frozenset(
-        (name, release.number)
+    """What this member says of itself: the wanted releases of which it holds its share, and the assignments it took up.
+
+    An assignment is taken up when the share of everything wanted in its pool is held here.
+    """
+    wanted = {(name, release.number) for name, view in fresh.groups.items() for release in view.wanted}
+    behind = {
+        view.pool
         for name, view in fresh.groups.items()
-        for release in view.wanted
-        if (name, release.number) in ready
-    )
+        if view.unread or any((name, release.number) not in ready for release in view.wanted)
+    }
+    taken_up = {
+        (f"{ANNOUNCED}{pool}", stored.number) for pool, stored in fresh.assignments.items() if pool not in behind
+    }
+    return frozenset(wanted.intersection(ready) | taken_up)
 
 
 def _all_ready(view: GroupView, ready: Collection[tuple[str, int]]) -> bool:

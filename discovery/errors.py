@@ -1,6 +1,6 @@
 """What discovery can refuse."""
 
-from registry.errors import Problem
+from registry.errors import AwayError, Problem
 
 
 class DiscoveryError(Problem):
@@ -25,3 +25,9 @@ class SnapshotUnavailableError(DiscoveryError):
     """No first snapshot has been read in this process yet."""
 
     code = "snapshot_unavailable"
+
+
+class DiscoveryAwayError(DiscoveryError, AwayError):
+    """Where the members are kept does not answer; nothing was changed, try again in a moment."""
+
+    code = "discovery_away"

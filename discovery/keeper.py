@@ -21,7 +21,7 @@ RETRIES_A_RENEWAL: Final = 4
 
 
 class LeaseKeeper:
-    """Joins on `start`, renews three times a ttl, leaves on `stop`.
+    """Joins on `start` or as soon as it can, renews three times a ttl, leaves on `stop`.
 
     A renewal that fails is tried again four times as soon. `stats` is called in the keeper's thread.
 
@@ -39,6 +39,8 @@ class LeaseKeeper:
     ) -> None:
         """Nothing is joined yet; `ttl` is the house's, in seconds."""
         self.failures = 0
+        self._failing = False
+        self._joined = False
         self._membership = membership
         self._member = replace(member, state="alive")
         self._state: MemberState = "alive"
@@ -48,12 +50,8 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
 
     def start(self) -> None:
-        """Join, then renew in a thread of its own.
-
-        Raises:
-            DatabaseBusyError: if the leases are away; nothing was started.
-        """
-        self._membership.join(self._member)
+        """Join, then renew in a thread of its own; where the members are away now, it joins when they are back."""
+        self.renew_once()
         self._thread.start()
 
     def drain(self) -> None:
@@ -72,13 +70,22 @@ class LeaseKeeper:
             log.warning("member %s could not leave and will be found dead: %s", self._member.id, error)
 
     def renew_once(self) -> bool:
-        """Renew now; False (and counted) if that failed."""
+        """Renew now, or join; False (and counted) if that failed."""
         try:
-            self._membership.renew(self._member.id, state=self._state, stats=self._said())
+            if not self._joined:
+                self._membership.join(replace(self._member, state=self._state))
+                self._joined = True
+            else:
+                self._membership.renew(self._member.id, state=self._state, stats=self._said())
         except Exception as error:  # noqa: BLE001 - a keeper that died would let a living member be found dead
             self.failures += 1
-            log.warning("the lease of %s was not renewed: %s: %s", self._member.id, type(error).__name__, error)
+            if not self._failing:
+                log.warning("the lease of %s was not renewed: %s: %s", self._member.id, type(error).__name__, error)
+            self._failing = True
             return False
+        if self._failing:
+            log.info("the lease of %s is renewed again", self._member.id)
+        self._failing = False
         return True
 
     def _said(self) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from registry.database import Database
+from registry.tables import ordered_text
 
 metadata: Final = MetaData()
 
@@ -41,7 +42,7 @@ house: Final = Table(
 leases: Final = Table(
     "leases",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", ordered_text(), primary_key=True),
     Column("counter", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("uri", Text, nullable=False),

@@ -5,7 +5,6 @@ A renewal is one row, a look is one small read, both fractions of a millisecond.
 Waits for a lock are short, because a renewal that comes late is worth less than the next one.
 """
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,13 +29,12 @@ from discovery.lease_tables import (
     prepared_releases,
 )
 from discovery.liveness import DEFAULT_TTL, Observation, observe, state_at, still_for
+from discovery.membership import check_member_id
 from discovery.snapshot import Member, MemberState
 from registry.database import Database
 
 SWEEP_TTLS: Final = 20
 BUSY_SECONDS: Final = 0.25
-
-_MEMBER_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def migrate_leases(url: str) -> None:
@@ -79,8 +77,7 @@ class SqlMembership:
         Raises:
             DiscoveryError: if the id is not 1 to 128 letters, digits and `._:-`.
         """
-        if not _MEMBER_ID.fullmatch(member.id):
-            raise DiscoveryError(f"{member.id!r} cannot be a member's id", field="id")
+        check_member_id(member.id)
         with self._database.write() as connection:
             self._take_up(connection, member, b"{}")
         with self._lock:
@@ -158,7 +155,7 @@ class SqlMembership:
             return int(connection.execute(BUMP, {"b_by": by}).scalar_one())
 
     def purge(self) -> None:
-        """Drop all members."""
+        """Drop all members: for a parent that starts under its home's lock and so knows that none of them lives."""
         with self._database.write() as connection:
             if connection.execute(delete(leases)).rowcount:
                 connection.execute(BUMP, {"b_by": 1})

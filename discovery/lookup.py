@@ -7,8 +7,8 @@ the same process would do with a request.
 from dataclasses import dataclass
 from typing import Final
 
-from discovery.errors import NothingLiveError
-from discovery.placement import Placement, place
+from discovery.errors import NothingLiveError, SnapshotUnavailableError
+from discovery.placement import Placement, placement
 from discovery.snapshot import DeploymentView, GroupView, Member, Revision, Snapshot
 from registry.errors import GroupNotFoundError
 from registry.keys import PartitionKey, shard_of
@@ -59,9 +59,12 @@ def live_deployment(view: GroupView) -> DeploymentView:
 
     Raises:
         NothingLiveError: if none points at a release.
+        SnapshotUnavailableError: if one does, but what the release is cannot be read now.
     """
     for deployment in view.deployments.values():
         return deployment
+    if view.unread:
+        raise SnapshotUnavailableError(f"the live release of {view.name} cannot be read now; try again in a moment")
     raise NothingLiveError(f"{view.name} has no live release yet; build one and promote it", field="group")
 
 
@@ -70,7 +73,7 @@ def lookup(snapshot: Snapshot, group: str, values: tuple[str, ...], ttl: float =
 
     Raises:
         GroupNotFoundError: if there is no such group.
-        NothingLiveError: if the group has no live release.
+        NothingLiveError, SnapshotUnavailableError: as `live_deployment`.
     """
     view = group_view(snapshot, group)
     deployment = live_deployment(view)
@@ -84,7 +87,7 @@ def lookup(snapshot: Snapshot, group: str, values: tuple[str, ...], ttl: float =
         shard=shard,
         deployment=deployment.name,
         release=deployment.release.number,
-        placement=place(snapshot.members, group, shard),
+        placement=placement(snapshot, view, deployment.release, shard),
         revision=snapshot.revision,
         ttl=ttl,
     )

@@ -2,23 +2,26 @@
 
 Members write about themselves only. Whether a member lives is judged by each reader for itself (see
 `discovery.liveness`), so a membership carries no deadlines and no clock of any writer. Leases in SQL keep this
-promise today; any service with keys, sessions and an index can.
+promise (`discovery.leases`), and Consul does (`discovery.consul`).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
+from discovery.errors import DiscoveryError
 from discovery.snapshot import Member, MemberState
 
 WORKER: Final = "worker"
 BUILDER: Final = "builder"
+_MEMBER_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Membership(Protocol):
     """The members of one house. Safe to call from any thread; every process opens its own.
 
-    All calls may raise DatabaseBusyError (or the backend's like) when the backend is away: nothing was changed then,
-    and the caller tries again.
+    All calls may raise DatabaseBusyError or DiscoveryAwayError when the backend is away: nothing was changed then, and
+    the caller tries again.
     """
 
     def join(self, member: Member) -> None:
@@ -54,5 +57,15 @@ class Membership(Protocol):
     def bump(self, by: int = 1) -> int:
         """Count a change that no write shows: one that a reader judged, or that time alone made. Answers the new n."""
 
-    def purge(self) -> None:
-        """Drop all members: for a parent that starts under its home's lock and so knows that none of them lives."""
+    def close(self) -> None:
+        """Close connections and threads; nobody leaves by this."""
+
+
+def check_member_id(member_id: str) -> None:
+    """Refuse an id that could be mistaken for another.
+
+    Raises:
+        DiscoveryError: if it is not 1 to 128 letters, digits and `._:-`.
+    """
+    if not _MEMBER_ID.fullmatch(member_id):
+        raise DiscoveryError(f"{member_id!r} cannot be a member's id", field="id")

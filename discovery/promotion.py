@@ -1,18 +1,19 @@
 """Promotion: prepare first, then flip.
 
-Members are asked to map the new release; only when every living worker has announced that it holds it, one transaction
-points the deployment at it. In all other cases the old release goes on, as if nothing had been asked. A house without
-members (an offline home) proves instead that the release lies whole in the artifact store.
+Members are asked to map the new release; only when every living worker has announced that it holds its share, and every
+shard has one that lives, one transaction points the deployment at it. In all other cases the old release goes on, as if
+nothing had been asked. A house without members (an offline home) proves instead that the release lies whole in the
+artifact store.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-from discovery.membership import WORKER, Membership
+from discovery.membership import Membership
+from discovery.preparation import Preparation, await_members
 from registry.artifacts.frames import verified
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
@@ -21,18 +22,17 @@ from registry.errors import (
     ArtifactDamagedError,
     ArtifactMissingError,
     DatabaseBusyError,
+    Problem,
     PromotionRefusedError,
 )
 from registry.failpoints import failpoint
-from registry.manifest import SegmentRef, read_manifest
+from registry.manifest import Manifest, SegmentRef, read_manifest
 from registry.records import Deployment
 from registry.releases import get_release
 
 log = logging.getLogger("manymodels.discovery")
 
 FAILPOINTS: Final = ("promotion.before_want", "promotion.wanted", "promotion.prepared", "promotion.flipped")
-POLL_SECONDS: Final = 0.005
-LOOK_SECONDS: Final = 0.2
 WANT_MARGIN_SECONDS: Final = 30.0
 DEFAULT_DEPLOYMENT: Final = "blue"
 
@@ -60,8 +60,8 @@ def promote(
     Raises:
         GroupNotFoundError, ReleaseNotFoundError, ReleaseStateError, DeploymentInvalidError.
         PreconditionFailedError: if the deployments changed meanwhile.
-        PromotionRefusedError: if a living worker did not hold the release in time; nothing changed.
-        DatabaseBusyError: if SQL was away; nothing changed.
+        PromotionRefusedError: if a living worker did not hold its share in time, or a shard has none; nothing changed.
+        DatabaseBusyError: if SQL was away; nothing changed, unless it is an OutcomeUnknownError.
     """
     deployments = _deployments(target)
     numbers = sorted({deployment.release for deployment in deployments.values()})
@@ -71,7 +71,8 @@ def promote(
     try:
         failpoint("promotion.wanted")
         look = partial(_look_for, database, group, numbers)
-        if not _await_members(membership, group, numbers, clock() + deadline_seconds, clock, sleep, look):
+        ahead = Preparation(database, membership, group, numbers, partial(_shards, store, manifests))
+        if not await_members(ahead, clock() + deadline_seconds, clock, sleep, look):
             _check_stored(store, manifests)
         failpoint("promotion.prepared")
         with database.write() as connection:
@@ -117,39 +118,6 @@ def _give_up(database: Database, group: str, numbers: list[int]) -> None:
         log.warning("releases %s of %s stay wanted until their time is over: %s", numbers, group, error)
 
 
-def _await_members(
-    membership: Membership,
-    group: str,
-    numbers: list[int],
-    deadline: float,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
-    look: Callable[[], None],
-) -> bool:
-    """Wait until every living worker holds the releases; False if no worker lives.
-
-    A suspect worker still serves and is waited for: it recovers, or dies and no longer counts. A draining one takes
-    no new requests and does not count. `look` raises when there is nothing left to wait for: nobody can hold what was
-    deleted, and other promotions may stand behind this one.
-    """
-    look_at = clock() + LOOK_SECONDS
-    while True:
-        prepared = [membership.prepared(group, number) for number in numbers]
-        workers = _living_workers(membership)
-        lacking = sorted(workers - workers.intersection(*prepared))
-        if not lacking:
-            return bool(workers)
-        if clock() >= deadline:
-            raise PromotionRefusedError(
-                f"{len(lacking)} of {len(workers)} workers did not hold release {numbers} of {group} in time "
-                f"({', '.join(lacking[:5])}); the former release goes on"
-            )
-        if clock() >= look_at:
-            look()
-            look_at = clock() + LOOK_SECONDS
-        sleep(POLL_SECONDS)
-
-
 def _look_for(database: Database, group: str, numbers: list[int]) -> None:
     """Raise GroupNotFoundError or ReleaseNotFoundError if one is gone."""
     with database.read() as connection:
@@ -157,25 +125,32 @@ def _look_for(database: Database, group: str, numbers: list[int]) -> None:
             get_release(connection, group, number)
 
 
-def _living_workers(membership: Membership) -> frozenset[str]:
-    return frozenset(
-        member.id
-        for member in membership.members()
-        if WORKER in member.services and member.state in ("alive", "suspect")
-    )
+def _shards(store: ArtifactStore, manifests: list[str]) -> frozenset[int]:
+    """Into how many shards the releases are cut."""
+    try:
+        return frozenset(_read(store, digest).shards for digest in manifests)
+    except (ArtifactMissingError, ArtifactDamagedError) as error:
+        raise _not_whole(error) from error
 
 
 def _check_stored(store: ArtifactStore, manifests: list[str]) -> None:
     """Refuse a release whose manifest is damaged, or of whose segments one is missing or of another size."""
     try:
         for digest in manifests:
-            for segment in read_manifest(verified(store.path(digest).read_bytes(), digest)).segments:
-                _check_size(store.path(segment.digest), segment)
+            for segment in _read(store, digest).segments:
+                _check_size(store.size(segment.digest), segment)
     except (ArtifactMissingError, ArtifactDamagedError) as error:
-        raise PromotionRefusedError(f"the release is not whole in the artifact store: {error.detail}") from error
+        raise _not_whole(error) from error
 
 
-def _check_size(path: Path, segment: SegmentRef) -> None:
-    size = path.stat().st_size
+def _read(store: ArtifactStore, digest: str) -> Manifest:
+    return read_manifest(verified(store.path(digest).read_bytes(), digest))
+
+
+def _not_whole(error: Problem) -> PromotionRefusedError:
+    return PromotionRefusedError(f"the release is not whole in the artifact store: {error.detail}")
+
+
+def _check_size(size: int, segment: SegmentRef) -> None:
     if size != segment.size:
         raise ArtifactDamagedError(f"segment {segment.digest} has {size} of {segment.size} bytes")

@@ -6,11 +6,13 @@ and swapped by one assignment; nothing in them is ever mutated.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from discovery.seats import Move, PoolSeats, Seats
 from registry.keys import KeySchema
 from registry.manifest import Manifest
+from registry.records import DEFAULT_POOL, DEFAULT_REPLICAS
 from registry.signature import Signature
 
 MemberState = Literal["alive", "suspect", "draining", "dead"]
@@ -86,6 +88,11 @@ class GroupView:
         disabled: identities of keys under a `disable` hold: they are passed over, their fallback answers.
         deployments: live slots, by name; empty while nothing is live.
         wanted: releases that members must map now: the live ones and those being prepared for promotion.
+        unread: whether a live release is missing from `deployments` because its manifest cannot be read now.
+        replicas, pool: how many seats of which pool are to hold each shard.
+        seats: by count of shards, which seats hold each shard, in the order in which they are to be asked; empty where
+            every worker holds everything.
+        moves: by count of shards and shard, who of those seats comes and who goes.
     """
 
     name: str
@@ -96,6 +103,11 @@ class GroupView:
     wanted: tuple[LiveRelease, ...]
     auto_release: bool
     suspended: bool
+    unread: bool = False
+    replicas: int = DEFAULT_REPLICAS
+    pool: str = DEFAULT_POOL
+    seats: Mapping[int, Seats] = field(default_factory=dict)
+    moves: Mapping[int, Mapping[int, Move]] = field(default_factory=dict)
 
     def continues(self, before: "GroupView") -> bool:
         """Whether this is the group that was there before, as far as it shows, and not a later one of its name."""
@@ -109,13 +121,15 @@ class Snapshot:
     Attributes:
         expires: seconds since 1970 at which the picture changes by time alone (the earliest end of a `disable` hold);
             None if it does not.
+        assignments: what is stored of each pool's seats, by pool.
     """
 
     revision: Revision
     groups: Mapping[str, GroupView]
     members: tuple[Member, ...]
     expires: float | None = None
+    assignments: Mapping[str, PoolSeats] = field(default_factory=dict)
 
     def same_picture(self, other: "Snapshot") -> bool:
         """Whether both show the same, whatever their revisions; quick where they share objects."""
-        return self.members == other.members and self.groups == other.groups
+        return self.members == other.members and self.groups == other.groups and self.assignments == other.assignments

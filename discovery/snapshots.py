@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from discovery.membership import Membership
+from discovery.seats import GroupSeats, PoolSeats, find_seats, read_pool
 from discovery.snapshot import DeploymentView, GroupView, LiveRelease, Revision, Snapshot
 from registry.artifacts.frames import verified
 from registry.artifacts.store import ArtifactStore
+from registry.assignments import assignment_body, assignment_numbers
 from registry.database import Database
 from registry.deployments import DeploymentSet, get_deployments, wanted
-from registry.errors import ArtifactDamagedError, ArtifactMissingError
+from registry.errors import ArtifactDamagedError, ArtifactMissingError, StoreAwayError
 from registry.groups import list_groups
 from registry.holds import list_holds
 from registry.manifest import Manifest, read_manifest
@@ -33,6 +35,7 @@ class _GroupRows:
 
     group: Group
     deployments: DeploymentSet
+    seats: GroupSeats
     manifests: Mapping[int, str]  # release number -> manifest digest, of all releases to be mapped
     disabled: tuple[Hold, ...]
 
@@ -62,15 +65,27 @@ def read_snapshot(
     members = membership.members()
     with database.read() as connection:
         revision = join_revisions(read_revision(connection), changes)
-        rows = [_read_group(connection, group, now) for group in list_groups(connection)]
-    manifests = _Manifests(store, previous)
+        assignments = _read_assignments(connection, previous.assignments if previous else {})
+        rows = [_read_group(connection, group, assignments, now) for group in list_groups(connection)]
+    manifests = Manifests(store, previous)
     before = previous.groups if previous else {}
     groups = {row.group.name: _view(row, manifests, before.get(row.group.name)) for row in rows}
     ends = [hold.until for row in rows for hold in row.disabled if hold.until is not None]
-    return Snapshot(revision, groups, members, expires=min(ends, default=None))
+    return Snapshot(revision, groups, members, expires=min(ends, default=None), assignments=assignments)
 
 
-def _read_group(connection: Connection, group: Group, now: float) -> _GroupRows:
+def _read_assignments(connection: Connection, previous: Mapping[str, PoolSeats]) -> Mapping[str, PoolSeats]:
+    """What is stored of each pool, parsed only where its number is new."""
+    found = {}
+    for pool, number in assignment_numbers(connection).items():
+        before = previous.get(pool)
+        if before is None or before.number != number:
+            before = read_pool(number, assignment_body(connection, pool), before)
+        found[pool] = before
+    return found
+
+
+def _read_group(connection: Connection, group: Group, assignments: Mapping[str, PoolSeats], now: float) -> _GroupRows:
     deployments = get_deployments(connection, group)
     live = {deployment.release for deployment in deployments.deployments.values()}
     manifests = {}
@@ -79,10 +94,11 @@ def _read_group(connection: Connection, group: Group, now: float) -> _GroupRows:
         if digest is not None:
             manifests[number] = digest
     holds = list_holds(connection, group, now)
-    return _GroupRows(group, deployments, manifests, tuple(hold for hold in holds if hold.action == "disable"))
+    disabled = tuple(hold for hold in holds if hold.action == "disable")
+    return _GroupRows(group, deployments, find_seats(assignments, group.name, group.pool), manifests, disabled)
 
 
-class _Manifests:
+class Manifests:
     """Manifests by digest for the length of one reading: the previous snapshot's, and what the store adds."""
 
     def __init__(self, store: ArtifactStore, previous: Snapshot | None) -> None:
@@ -95,7 +111,7 @@ class _Manifests:
         if digest not in self._known:
             try:
                 self._known[digest] = read_manifest(verified(self._store.path(digest).read_bytes(), digest))
-            except (ArtifactMissingError, ArtifactDamagedError, OSError):
+            except (ArtifactMissingError, ArtifactDamagedError, StoreAwayError, OSError):
                 log.exception("manifest %s cannot be read", digest)
                 return None
         return self._known[digest]
@@ -107,7 +123,7 @@ def _releases(view: GroupView) -> Iterable[LiveRelease]:
         yield deployment.release
 
 
-def _view(row: _GroupRows, manifests: _Manifests, previous: GroupView | None) -> GroupView:
+def _view(row: _GroupRows, manifests: Manifests, previous: GroupView | None) -> GroupView:
     releases = {}
     for number, digest in row.manifests.items():
         manifest = manifests.get(digest)
@@ -128,10 +144,15 @@ def _view(row: _GroupRows, manifests: _Manifests, previous: GroupView | None) ->
         wanted=tuple(releases[number] for number in sorted(releases)),
         auto_release=row.group.auto_release,
         suspended=row.group.suspended,
+        unread=len(deployments) < len(row.deployments.deployments),
+        replicas=row.group.replicas,
+        pool=row.group.pool,
+        seats=row.seats.shards,
+        moves=row.seats.moves,
     )
     if previous is None:
         return view
-    if len(deployments) < len(row.deployments.deployments) and view.continues(previous):
+    if view.unread and view.continues(previous):
         view = _as_before(view, previous)
     return previous if previous == view else view
 

@@ -18,8 +18,9 @@ from typing import Final
 from discovery.adoption import Adoption, to_adopt, to_announce, to_show
 from discovery.errors import SnapshotUnavailableError
 from discovery.membership import Membership
+from discovery.saved import SavedSnapshot
 from discovery.snapshot import Revision, Snapshot
-from discovery.snapshots import join_revisions, read_snapshot
+from discovery.snapshots import Manifests, join_revisions, read_snapshot
 from discovery.waiters import Waiters
 from registry.artifacts.store import ArtifactStore
 from registry.database import Database
@@ -53,6 +54,7 @@ class SnapshotWatcher:
         adopt: Adopt | None = None,
         *,
         member_id: str | None = None,
+        saved: SavedSnapshot | None = None,
         interval: float = 0.05,
         max_waiters: int = 1000,
         now: Callable[[], float] = time.time,
@@ -61,8 +63,9 @@ class SnapshotWatcher:
         """Nothing is read yet.
 
         `adopt` maps a snapshot's releases and says which are held; None in a process that serves no models. What it
-        holds is announced for `member_id`. `interval` is seconds between polls. `now` tells seconds since 1970, for
-        holds that end, `clock` monotonic seconds, for reading again now and then.
+        holds is announced for `member_id`. What is shown is kept in `saved`, and taken from there where a start can
+        read nothing else. `interval` is seconds between polls. `now` tells seconds since 1970, for holds that end,
+        `clock` monotonic seconds, for reading again now and then.
         """
         self.current: Snapshot | None = None
         self.failures = 0
@@ -71,6 +74,7 @@ class SnapshotWatcher:
         self._membership = membership
         self._adopt = adopt
         self._member_id = member_id
+        self._saved = saved
         self._interval = interval
         self._now = now
         self._clock = clock
@@ -90,8 +94,13 @@ class SnapshotWatcher:
         self._revision: tuple[str, int] | None = None
 
     def start(self) -> None:
-        """Poll a first time, then go on in a thread of its own. Where that poll fails, `current` stays None a while."""
+        """Poll a first time, then go on in a thread of its own.
+
+        Where that poll fails, the saved snapshot is shown; without one `current` stays None a while.
+        """
         self._poll_once()
+        if self.current is None and self._saved is not None:
+            self._show_saved(self._saved)
         self._thread.start()
 
     def stop(self) -> None:
@@ -100,6 +109,7 @@ class SnapshotWatcher:
         self._waiters.close()
         if self._thread.is_alive():
             self._thread.join()
+        self._keep(at_once=True)
 
     def end_waits(self) -> None:
         """End all long polls now and from now on, for a process that drains; watching goes on."""
@@ -162,10 +172,16 @@ class SnapshotWatcher:
             except Exception as error:  # noqa: BLE001 - a watcher that died would show yesterday for ever
                 self.failures += 1
                 self._failures_in_a_row += 1
+                self._look_at = -math.inf  # else a poll that looks at less would pass for a success
                 if self._failures_in_a_row == 1:
                     log.warning("the last snapshot stays: %s: %s", type(error).__name__, error)
             else:
                 self._failures_in_a_row = 0
+            self._keep()
+
+    def _keep(self, *, at_once: bool = False) -> None:
+        if self._saved is not None and self.current is not None:
+            self._saved.keep(self.current, at_once=at_once)
 
     def _poll(self) -> None:
         """Bring `current` up to date. What it leaves undone by raising, the next poll finds undone."""
@@ -179,8 +195,16 @@ class SnapshotWatcher:
             shown, settled = to_show(fresh, self.current, ready)
             self._show(shown)
             self._announce(to_announce(fresh, ready))
-            self._plan_retry(settled)
+            self._plan_retry(settled and not any(view.unread for view in fresh.groups.values()))
         self._fresh, self._read_at, self._look_at = fresh, self._clock(), -math.inf
+
+    def _show_saved(self, saved: SavedSnapshot) -> None:
+        kept = saved.load(Manifests(self._store, None).get)
+        if kept is not None:
+            log.warning("the picture of an earlier life is served until the registry can be read")
+            if self._adopt is not None:
+                self._adopt(kept)
+            self._show(kept)
 
     def _moved(self, fresh: Snapshot) -> bool:
         """Whether there is reason to read again; every so often there is without one, should a count be missed."""
@@ -215,7 +239,7 @@ class SnapshotWatcher:
         self.failures += 1
         self._unsettled_in_a_row += 1
         if self._unsettled_in_a_row == 1:
-            log.warning("a live release could not be mapped here; its group stays as it was")
+            log.warning("a live release could not be read or mapped here; its group stays as it was")
         self._retry_at = self._clock() + _backed_off(self._interval, self._unsettled_in_a_row, LONGEST_RETRY)
 
     def _show(self, shown: Snapshot) -> None:

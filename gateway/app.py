@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -11,15 +12,20 @@ from gateway.body import ClientDisconnectedError, Message, Receive, Scope, Send
 from gateway.context import Context
 from gateway.control.table import control_routes
 from gateway.data.plane import DataPlane
+from gateway.hop import HopPlane
 from gateway.metrics import other_answered
 from gateway.problems import on_disconnect, on_failure, on_http_exception, on_problem
-from gateway.reply import Header, Reply
+from gateway.protocol import PromptRoute
+from gateway.reply import Header, Later, Reply
 from gateway.request_ids import RequestIds
 from registry.errors import Problem
 
 _PREFIX: Final = "/v1/groups/"
 _PREDICT: Final = "/predict"
 _BULK: Final = "/predict/bulk"
+_INTERNAL: Final = "/internal/"
+# Whole and plain: what is percent-encoded or has a query is read by the ordinary way alone.
+_PROMPT: Final = re.compile(rb"/v1/groups/([A-Za-z0-9._-]+)/predict")
 _FIRST: Final = re.compile(r"/(?:v1/)?[a-z.]*")
 
 
@@ -27,7 +33,10 @@ class Front:
     """The ASGI application of one process."""
 
     def __init__(self, context: Context) -> None:
+        self._role = context.role
         self._data = DataPlane(context)
+        self._hop = HopPlane(context) if context.role.scores else None
+        self._draining = context.draining
         self._ids = RequestIds()
         handlers: dict[Any, Callable[..., Any]] = {
             Problem: on_problem,
@@ -39,11 +48,25 @@ class Front:
         # Its redirects would repeat whatever host the request names; a path with one slash too many is no route.
         self._control.router.redirect_slashes = False
 
-    def prompt_answer(self, group: str, headers: list[Header], body: bytes) -> Reply | None:
-        """The answer to a predict with this body, if it can be given without waiting.
+    def prompt_route(self, path: bytes) -> PromptRoute | None:
+        """What may answer a POST to this path without waiting; None if nothing does."""
+        if self._hop is not None:
+            hop = self._hop.prompt_route(path)
+            if hop is not None:
+                return hop
+        if self._role.predicts:
+            predict = _PROMPT.fullmatch(path)
+            if predict is not None:
+                return partial(self.prompt_answer, predict[1].decode())
+        return None
+
+    def prompt_answer(self, group: str, headers: list[Header], body: bytes) -> Reply | Later | None:
+        """The answer to a predict with this body: at once if it needs no waiting, later if another process gives it.
 
         None decides nothing: the same request, called as ASGI, is answered in full.
         """
+        if self._draining.is_set():
+            return None  # that way ends with a connection that closes
         return self._data.predict_now(group, headers, body, self._ids.of(headers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +76,10 @@ class Front:
             return
         path: str = scope["path"]
         request_id = self._ids.of(scope["headers"])
-        if scope["method"] == "POST" and path.startswith(_PREFIX):
+        if scope["method"] == "POST" and path.startswith(_INTERNAL) and self._hop is not None:
+            await self._hop.serve(path, scope, receive, send, request_id)
+            return
+        if scope["method"] == "POST" and path.startswith(_PREFIX) and self._role.predicts:
             if path.endswith(_PREDICT):
                 await self._data.predict(path[len(_PREFIX) : -len(_PREDICT)], scope, receive, send, request_id)
                 return

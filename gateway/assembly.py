@@ -1,7 +1,7 @@
 """One serving process put together: every room's parts, in the order they start and stop.
 
 The only place that knows how the rooms are wired. A serving process and an offline home differ in two things alone:
-whether they join the membership, and who builds.
+whether they join the membership, and who builds; the services of a cluster in whether they hold models or ask others.
 """
 
 import os
@@ -10,16 +10,21 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, Final
+from threading import Event
+from typing import Any
 
+from discovery.assigning import Assigner
 from discovery.keeper import LeaseKeeper
-from discovery.leases import SqlMembership
-from discovery.membership import WORKER
+from discovery.memberships import open_membership
+from discovery.saved import SavedSnapshot
+from discovery.seating import ASSIGNED, seat_name
 from discovery.snapshot import Member
 from discovery.watch import SnapshotWatcher
 from gateway.context import Context
+from gateway.roles import Role
 from gateway.settings import Settings
-from registry.artifacts.folder import FolderStore
+from gateway.upstream.remote import RemoteWorkers
+from registry.artifacts.stores import open_store
 from registry.database import Database
 from registry.home import Home
 from workers.cache import ModelCache
@@ -29,22 +34,32 @@ from workers.mappings import Mappings
 from workers.warmup import WarmUp
 from workers.worker import LocalWorker
 
-GATEWAY: Final = "gateway"
-
 
 class Assembly:
     """Owns the parts of one process over one home. Start and stop once, from the thread that owns the process."""
 
     def __init__(
-        self, home: Home, settings: Settings, *, uri: str | None, wake_builder: Callable[[], None] = lambda: None
+        self,
+        home: Home,
+        settings: Settings,
+        role: Role,
+        *,
+        uri: str | None,
+        wake_builder: Callable[[], None] = lambda: None,
     ) -> None:
         """`uri` is where clients reach this process; None for an offline home, which joins nothing."""
         self._settings = settings
-        member = _member(uri) if uri is not None else None
-        database = Database(home.registry_url)
-        store = FolderStore(home.artifacts)
-        membership = SqlMembership(home.leases_url, ttl=settings.lease_seconds)
-        holdings = Holdings(store, keep_seconds=settings.keep_release_seconds)
+        member = _member(role, uri, settings) if uri is not None else None
+        addresses = settings.addresses(home)
+        database = Database(addresses.registry)
+        store = open_store(home, addresses.artifacts, cache_bytes=settings.disk_cache_bytes)
+        membership = open_membership(addresses.membership, ttl=settings.lease_seconds)
+        holdings = Holdings(
+            store,
+            keep_seconds=settings.keep_release_seconds,
+            seat=seat_name(member) if member is not None and role.assigned else None,
+            fetch_threads=settings.fetch_threads,
+        )
         cache = ModelCache(
             settings.cache_bytes,
             large_budget_bytes=settings.large_cache_bytes,
@@ -57,30 +72,37 @@ class Assembly:
             deadline_seconds=settings.load_seconds,
         )
         mappings = Mappings(settings.mapped_bytes)
-        worker = LocalWorker(holdings, cache, loader, mappings, score_threads=settings.score_threads)
         watcher = SnapshotWatcher(
             database,
             store,
             membership,
-            adopt=holdings.adopt,
-            member_id=member.id if member else None,
+            adopt=holdings.adopt if role.scores else None,
+            member_id=member.id if member and role.scores else None,
+            saved=SavedSnapshot(home.snapshot) if member and settings.is_shared else None,
             interval=settings.poll_seconds,
             max_waiters=settings.max_watchers,
         )
         self._executor = ThreadPoolExecutor(settings.sql_threads, thread_name_prefix="sql")
         self._computing = ThreadPoolExecutor(settings.row_threads, thread_name_prefix="rows")
-        self._worker = worker
+        self._worker: LocalWorker | RemoteWorkers
+        if role.scores:
+            self._worker = LocalWorker(holdings, cache, loader, mappings, score_threads=settings.score_threads)
+        else:
+            seconds = settings.request_seconds
+            self._worker = RemoteWorkers(lambda: watcher.current, self._computing, seconds=seconds)
+        self._assigner = Assigner(database, membership, lambda: watcher.current, seat_seconds=settings.seat_seconds)
         self._warm_up = WarmUp(holdings, cache, loader)
         self._keeper = (
             LeaseKeeper(membership, member, ttl=settings.lease_seconds, stats=self._stats) if member else None
         )
         self.context = Context(
+            role=role,
             settings=settings,
             database=database,
             store=store,
             membership=membership,
             watcher=watcher,
-            worker=worker,
+            worker=self._worker,
             holdings=holdings,
             cache=cache,
             mappings=mappings,
@@ -88,6 +110,7 @@ class Assembly:
             computing=self._computing,
             clock=time.time,
             started=time.time(),
+            draining=Event(),
             wake_builder=wake_builder,
         )
 
@@ -96,11 +119,14 @@ class Assembly:
         if self._keeper is not None:
             self._keeper.start()
         self.context.watcher.start()
-        if self._settings.warm_up and self._keeper is not None:
+        if self.context.role.assigns:
+            self._assigner.start()
+        if self.context.role.scores and self._settings.warm_up and self._keeper is not None:
             self._warm_up.start()
 
     def drain(self) -> None:
         """Say that no new request should come here, and end the long polls."""
+        self.context.draining.set()
         if self._keeper is not None:
             self._keeper.drain()
         self.context.watcher.end_waits()
@@ -108,23 +134,26 @@ class Assembly:
     def stop(self) -> None:
         """Stop all threads and leave."""
         self._warm_up.stop()
+        self._assigner.stop()
         self.context.watcher.stop()
         if self._keeper is not None:
             self._keeper.stop()
         self._worker.close()
         self._computing.shutdown(wait=True)
         self._executor.shutdown(wait=True)
+        self.context.membership.close()
         self.context.database.close()
 
     def _stats(self) -> Mapping[str, Any]:
         return {"cache": asdict(self.context.cache.stats())}
 
 
-def _member(uri: str) -> Member:
+def _member(role: Role, uri: str, settings: Settings) -> Member:
+    said = {"seat": settings.seat or uri, "zone": settings.zone, "pool": settings.pool, "weight": str(settings.weight)}
     return Member(
-        id=f"worker-{os.getpid()}-{secrets.token_hex(4)}",
+        id=f"{role.services[-1]}-{os.getpid()}-{secrets.token_hex(4)}",
         uri=uri,
         state="alive",
-        services=(GATEWAY, WORKER),
-        metadata={"pid": str(os.getpid())},
+        services=role.services,
+        metadata={"pid": str(os.getpid()), **said, **({"assigned": ASSIGNED} if role.assigned else {})},
     )

@@ -14,5 +14,9 @@ def builder_settings(settings: Settings) -> BuilderSettings:
         import_children=settings.builder_children or os.cpu_count() or 1,
         promote_seconds=settings.promote_seconds,
         stale_days=settings.stale_days,
+        registry=settings.registry,
+        artifacts=settings.artifacts,
+        disk_cache_bytes=settings.disk_cache_bytes,
+        membership=settings.membership,
         lease_seconds=settings.lease_seconds,
     )

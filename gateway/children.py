@@ -14,6 +14,8 @@ import sys
 from multiprocessing.synchronize import Event
 from typing import Final, NamedTuple
 
+from gateway.metrics_files import set_aside
+from gateway.roles import Role
 from gateway.settings import Settings
 from registry.home import Home
 
@@ -49,13 +51,16 @@ def end_with_parent() -> None:
         sys.exit(1)
 
 
-def serve_requests(home: Home, settings: Settings, listener: socket.socket, uri: str, signals: Signals) -> None:
+def serve_requests(
+    role: Role, home: Home, settings: Settings, listener: socket.socket, uri: str, signals: Signals
+) -> None:
     """The target of a serving process: serve until SIGTERM, then finish what is under way."""
     configure_process()
+    set_aside(home)
     from gateway.server import run_server  # noqa: PLC0415 - heavy: while the parent works
 
     signals.prepared.wait()
-    run_server(home, settings, listener, uri, signals.ready)
+    run_server(role, home, settings, listener, uri, signals.ready)
 
 
 def build(home: Home, settings: Settings) -> None:

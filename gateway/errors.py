@@ -95,16 +95,22 @@ class NonFinitePredictionError(GatewayError):
     code = "non_finite_prediction"
 
 
+class SettingInvalidError(GatewayError):
+    """An environment variable holds what it cannot."""
+
+    code = "setting_invalid"
+
+
+class DrainingError(GatewayError):
+    """The process is being stopped and wants no new requests; it answers those that come all the same."""
+
+    code = "draining"
+
+
 class OverloadedError(GatewayError):
     """Too many requests are in flight in this process; try again in a moment."""
 
     code = "overloaded"
-
-
-class DeadlineError(GatewayError):
-    """The answer did not come before the request's deadline."""
-
-    code = "deadline_exceeded"
 
 
 class NotFoundError(GatewayError):

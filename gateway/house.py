@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from discovery.leases import migrate_leases
 from discovery.membership import BUILDER
+from discovery.memberships import begin_membership
 from gateway.app import Front
 from gateway.assembly import Assembly
 from gateway.body import Message
 from gateway.building import builder_settings
-from gateway.settings import Settings
+from gateway.roles import SERVE
+from gateway.settings import Settings, read_settings
 from registry.database import migrate
-from registry.errors import DatabaseBusyError
+from registry.errors import AwayError
 from registry.home import Home
 from workers.builder.context import BuilderContext, BuilderSettings
 from workers.builder.service import BuilderService
@@ -42,7 +43,7 @@ class House:
     """One open home. Calls may come from any thread; close it from the one that opened it."""
 
     def __init__(self, home: Home, settings: Settings, building: BuilderSettings) -> None:
-        self._assembly = Assembly(home, settings, uri=None, wake_builder=self._wake_builder)
+        self._assembly = Assembly(home, settings, SERVE, uri=None, wake_builder=self._wake_builder)
         context = self._assembly.context
         work = BuilderContext(context.database, context.store, context.membership, building)
         self._builder = _OfflineBuilder(BuilderService(work), self._is_built_elsewhere)
@@ -138,7 +139,7 @@ class _OfflineBuilder:
                 if waiting and not self._elsewhere():
                     self._service.run_until_idle()
                     continue
-            except DatabaseBusyError as error:
+            except AwayError as error:
                 log.warning("no work can be claimed: %s", error)
                 waiting = False
             if closing and not waiting:
@@ -173,7 +174,7 @@ class _Call:
 def open_house(
     home: Path,
     *,
-    settings: Callable[[], Settings] = Settings,
+    settings: Callable[[], Settings] = read_settings,
     building: Callable[[Settings], BuilderSettings] = builder_settings,
 ) -> Iterator[House]:
     """Open a home without serving it; creates it if it is not there. `building` says how its builder works.
@@ -183,9 +184,10 @@ def open_house(
     """
     where = Home(home.absolute())
     where.prepare()
-    migrate(where.registry_url)
-    migrate_leases(where.leases_url)
     chosen = settings()
+    addresses = chosen.addresses(where)
+    migrate(addresses.registry)
+    begin_membership(addresses.membership, ttl=chosen.lease_seconds, alone=False)
     house = House(where, chosen, building(chosen))
     house.open()
     try:

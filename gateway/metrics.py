@@ -11,13 +11,16 @@ from collections import defaultdict
 from typing import Final
 
 import numpy as np
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 FLUSH_SECONDS: Final = 0.5
 
 REQUESTS: Final = Counter("manymodels_requests", "Requests by route and status code", ["route", "code"])
 SECONDS: Final = Histogram("manymodels_request_seconds", "Time to answer, by data route", ["route"], buckets=BUCKETS)
+RETRIES: Final = Counter("manymodels_hop_retries", "Calls that were sent to a second worker")
+REFUSED_RETRIES: Final = Counter("manymodels_hop_retries_refused", "Calls not sent again because the budget was spent")
+LEFT_OUT: Final = Gauge("manymodels_workers_left_out", "Workers that a gateway leaves out", multiprocess_mode="livemax")
 LEVELS: Final = Counter("manymodels_rows_by_fallback_level", "Rows answered, by fallback level", ["level"])
 
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import InternalError, MethodNotAllowedError, NotFoundError, RecordedProblemError, code_of
+from gateway.reply import Reply
 from registry.errors import Problem
 
 log = logging.getLogger("manymodels.gateway")
@@ -41,6 +42,7 @@ _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
         "feature_unknown",
         "group_invalid",
         "hold_invalid",
+        "hop_invalid",
         "import_rejected",
         "json_invalid",
         "key_field_missing",
@@ -80,6 +82,7 @@ _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
         "artifact_missing",
         "builder_failed",
         "database_too_new",
+        "database_unknown",
         "discovery_error",
         "home_invalid",
         "internal_error",
@@ -88,15 +91,22 @@ _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
         "recorded_problem",
         "registry_error",
         "segment_damaged",
+        "setting_invalid",
+        "store_invalid",
         "worker_error",
     ),
     503: (
+        "away",
         "builder_unavailable",
         "database_busy",
         "deadline_exceeded",
+        "discovery_away",
+        "draining",
         "model_load_failed",
         "release_not_ready",
         "snapshot_unavailable",
+        "store_away",
+        "workers_unreachable",
     ),
     507: ("storage_full",),
 }
@@ -132,6 +142,25 @@ def problem_headers(status: int) -> dict[str, str]:
     return {"retry-after": RETRY_AFTER} if status in (429, 503) else {}
 
 
+def told_of(error: Exception, request_id: str) -> Problem:
+    """What the caller is told of an error; one of ours is logged in full and told without internals."""
+    if not isinstance(error, Problem):
+        log.error("request %s failed", request_id, exc_info=error)
+        return InternalError("an internal error; the log has it by this id")
+    if status_of(error) == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request %s: %s: %s", request_id, type(error).__name__, error.detail)
+    return error
+
+
+def refusal(error: Exception, request_id: bytes) -> Reply:
+    """The answer to a request that failed so."""
+    named = request_id.decode()
+    problem = told_of(error, named)
+    status = status_of(problem)
+    more = [(name.encode(), value.encode()) for name, value in problem_headers(status).items()]
+    return Reply(status, orjson.dumps(problem_body(problem, named)), MEDIA_TYPE.encode(), request_id, more)
+
+
 def problem_response(problem: Problem, request_id: str) -> Response:
     """A problem as a Starlette response."""
     status = status_of(problem)
@@ -152,7 +181,8 @@ async def on_problem(request: Request, error: Exception) -> Response:
     """Starlette exception handler for every `Problem`."""
     if not isinstance(error, Problem):
         raise error
-    return problem_response(error, request_id_of(request))
+    request_id = request_id_of(request)
+    return problem_response(told_of(error, request_id), request_id)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
@@ -179,5 +209,4 @@ async def on_disconnect(_request: Request, _error: Exception) -> Response:
 async def on_failure(request: Request, error: Exception) -> Response:
     """Starlette exception handler for what nobody foresaw: logged in full, answered without internals."""
     request_id = request_id_of(request)
-    log.error("request %s failed", request_id, exc_info=error)
-    return problem_response(InternalError("an internal error; the request id finds it in the log"), request_id)
+    return problem_response(told_of(error, request_id), request_id)

@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol with two short cuts for small answers.
 
-A predict that needs no waiting is answered where its last byte was read: no task, no ASGI messages and one write. What
-cannot be answered so (a cold model, a long body, a pipelined request whose predecessor is under way) takes
-uvicorn's ordinary way to the same application, which answers everything.
+A predict, or a gateway's calls to a worker, that needs no waiting is answered where its last byte was read: no task, no
+ASGI messages and one write. What cannot be answered so (a cold model, a long body, a pipelined request whose
+predecessor is under way) takes uvicorn's ordinary way to the same application, which answers everything.
 
 On the ordinary way uvicorn hands the head and the body of an answer to the socket apart, at a system call each. Here
 the head is held until the body follows, which for a whole answer is within the same step of the event loop. Should
@@ -11,28 +11,31 @@ nothing follow, the loop's next step sends it, so a streamed answer begins no la
 
 import asyncio
 import logging
-import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.reply import Header, Reply
+from gateway.reply import Header, Later, Reply
 
 log = logging.getLogger("manymodels.gateway")
 
 _HEAD: Final = b"HTTP/1.1 "
-# Whole and plain: what is percent-encoded or has a query is read by the ordinary way alone.
-_PREDICT: Final = re.compile(rb"/v1/groups/([A-Za-z0-9._-]+)/predict")
 HEAD_BYTES: Final = 64 * 1024  # of a head or a trailer that is not whole yet; the parser itself takes any number
 JOINED_BYTES: Final = 64 * 1024  # a longer body is handed over beside its head: to copy it would cost more
 PROMPT_BYTES: Final = 64 * 1024  # a longer body takes the ordinary way, which reads within limits and may wait
 
 
+# Headers and body -> the answer, now or later; None if it takes the ordinary way.
+PromptRoute = Callable[[list[Header], bytes], Reply | Later | None]
+
+
 class PromptFront(Protocol):
     """What the application offers beside ASGI."""
 
-    def prompt_answer(self, group: str, headers: list[Header], body: bytes) -> Reply | None:
-        """The answer to a predict, or None if it must be awaited."""
+    def prompt_route(self, path: bytes) -> PromptRoute | None:
+        """What may answer a POST to this path on the spot; None if nothing does."""
 
 
 class HeadHolder:
@@ -81,13 +84,39 @@ class HeadHolder:
             self._transport.write(held)
 
 
+class _Awaited:
+    """Stands where uvicorn keeps the request under way, for one whose answer comes later.
+
+    What uvicorn does to a request under way (queue others behind it, have its connection closed after it, tell it that
+    its client left) it does to this.
+    """
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self) -> None:
+        self.response_complete = False
+        self.keep_alive = True
+        self.disconnected = False
+        self.message_event = _NOBODY
+
+
+class _Nobody:
+    """An event that nobody waits for."""
+
+    def set(self) -> None:
+        """Tell nobody."""
+
+
+_NOBODY: Final = _Nobody()
+
+
 class PromptProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which answers what it can on the spot. The application must be a `PromptFront`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._front = cast("PromptFront", self.config.app)
-        self._group: str | None = None  # of the predict whose body is being collected
+        self._route: PromptRoute | None = None  # of the request whose body is being collected
         self._collected = b""
         self._unfinished = 0  # bytes received since a head, a piece of a body or a request was whole
         self._open = 0  # requests that have begun and are not answered yet
@@ -118,16 +147,16 @@ class PromptProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Collect the body of a predict; start anything else the ordinary way."""
+        """Collect the body of what may be answered promptly; start anything else the ordinary way."""
         self._unfinished = 0
-        self._group = self._prompt_group()
-        if self._group is None:
+        self._route = self._prompt_route()
+        if self._route is None:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take in a piece of a body."""
         self._unfinished = 0
-        if self._group is None:
+        if self._route is None:
             super().on_body(body)
             return
         self._collected = self._collected + body if self._collected else body
@@ -137,19 +166,22 @@ class PromptProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Answer on the spot, or have it answered."""
         self._unfinished = 0
-        if self._group is not None:
-            answer = self._answer(self._group)
+        if self._route is not None:
+            answer = self._answer(self._route)
             if answer is not None:
-                self._group, self._collected = None, b""
-                self._holder.write_whole(answer.wire)
-                self._answered_promptly()
+                self._route, self._collected = None, b""
+                if isinstance(answer, Later):
+                    self._await(answer)
+                else:
+                    self._holder.write_whole(answer.wire)
+                    self._answered_promptly()
                 return
             self._go_ordinary_way()
         super().on_message_complete()
 
     def shutdown(self) -> None:
         """A request that is half read is answered before its connection closes, as on the ordinary way."""
-        if self._group is not None:
+        if self._route is not None:
             self._go_ordinary_way()
         super().shutdown()
 
@@ -181,9 +213,9 @@ class PromptProtocol(HttpToolsProtocol):
         elif not self._holder.is_closing():
             self._holder.close()
 
-    def _prompt_group(self) -> str | None:
-        predict = _PREDICT.fullmatch(self.url)
-        if predict is None:
+    def _prompt_route(self) -> PromptRoute | None:
+        route = self._front.prompt_route(self.url)
+        if route is None:
             return None
         parser = self.parser
         if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
@@ -192,19 +224,43 @@ class PromptProtocol(HttpToolsProtocol):
             return None
         if self.cycle is not None and not self.cycle.response_complete:
             return None
-        return predict[1].decode()
+        return route
 
-    def _answer(self, group: str) -> Reply | None:
+    def _await(self, later: Later) -> None:
+        awaited = _Awaited()
+        self.cycle = cast("RequestResponseCycle", awaited)
+        later.begun.add_done_callback(partial(self._arrived, awaited, later.make))
+
+    def _arrived(
+        self, awaited: _Awaited, make: Callable[["asyncio.Future[Any]"], Reply], begun: "asyncio.Future[Any]"
+    ) -> None:
+        """Send an answer that was awaited."""
+        reply = make(begun)
+        awaited.response_complete = True
+        if awaited.disconnected or self._holder.is_closing():
+            self._open -= 1
+        elif not awaited.keep_alive:
+            self._open -= 1
+            self._holder.write_whole(reply._replace(more=[*reply.more, (b"connection", b"close")]).wire)
+            self._holder.close()
+        else:
+            self._holder.write_whole(reply.wire)
+            if self.pipeline:
+                self.on_response_complete()
+            else:
+                self._answered_promptly()
+
+    def _answer(self, route: PromptRoute) -> Reply | Later | None:
         try:
-            return self._front.prompt_answer(group, self.headers, self._collected)
+            return route(self.headers, self._collected)
         except Exception:
             # The ordinary way meets the same failure and tells the caller of it by its id.
-            log.exception("a predict could not be answered on the spot")
+            log.exception("a request could not be answered on the spot")
             return None
 
     def _go_ordinary_way(self) -> None:
         collected = self._collected
-        self._group, self._collected = None, b""
+        self._route, self._collected = None, b""
         super().on_headers_complete()
         if collected:
             super().on_body(collected)

@@ -1,7 +1,8 @@
 """A whole answer, and its two ways out: as ASGI messages, or as the bytes of an HTTP/1.1 response."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -50,3 +51,15 @@ class Reply(NamedTuple):
         """Send it as ASGI."""
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+class Later(NamedTuple):
+    """An answer that is on its way.
+
+    Attributes:
+        begun: done when what it needs is here, or cannot be had.
+        make: what the answer is then; called once, whether or not anybody still waits for it.
+    """
+
+    begun: "asyncio.Future[Any]"
+    make: "Callable[[asyncio.Future[Any]], Reply]"

@@ -8,9 +8,11 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
 from multiprocessing.synchronize import Event
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -18,6 +20,7 @@ import uvicorn
 from gateway.app import Front
 from gateway.assembly import Assembly
 from gateway.protocol import PromptProtocol
+from gateway.roles import Role
 from gateway.settings import Settings
 from registry.home import Home
 
@@ -28,10 +31,10 @@ SWITCH_SECONDS: Final = 0.0005
 COLLECT_AFTER: Final = (50_000, 20, 50)
 
 
-def run_server(home: Home, settings: Settings, listener: socket.socket, uri: str, ready: Event) -> None:
+def run_server(role: Role, home: Home, settings: Settings, listener: socket.socket, uri: str, ready: Event) -> None:
     """Serve until SIGTERM, then finish what is under way."""
     share_the_interpreter()
-    assembly = Assembly(home, settings, uri=uri)
+    assembly = Assembly(home, settings, role, uri=uri)
     server = DrainingServer(assembly, settings)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(assembly, server, listener, ready))
@@ -69,16 +72,37 @@ class DrainingServer(uvicorn.Server):
             )
         )
         self._assembly = assembly
+        self._spread_seconds = settings.spread_seconds
+
+    def stop_by_signal(self) -> None:
+        """Stop at SIGTERM and SIGINT, and go on after that to leave the house.
+
+        While it serves uvicorn takes both signals, and raises them again when it is done: what they find then must not
+        end the process.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Leave the picture first, then let requests under way finish."""
+        """Leave the picture first, then let requests under way finish.
+
+        While that spreads, whoever asks is answered, on a connection that closes with the answer: so a caller that
+        keeps connections learns of it by an answer, and not by a request that meets a closed one.
+        """
+        state = self.server_state
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
         await asyncio.to_thread(self._assembly.drain)
+        await asyncio.sleep(self._spread_seconds)
         await super().shutdown(sockets)
 
 
 async def _serve(assembly: Assembly, server: DrainingServer, listener: socket.socket, ready: Event) -> None:
     await asyncio.to_thread(assembly.start)
     try:
+        server.stop_by_signal()
         ready.set()
         await server.serve(sockets=[listener])
     finally:

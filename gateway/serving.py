@@ -1,10 +1,11 @@
-"""`serve`: one parent that owns a home and its port, and the processes that do the work.
+"""A service: one parent that owns a home and its port, and the processes that do the work.
 
 The parent alone migrates, listens and holds the home's lock; it answers no request itself. Children are started fresh
 (never forked), share the parent's socket, are replaced when they die and end when the parent ends.
 """
 
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -21,14 +22,19 @@ from typing import Final
 
 from gateway.children import Signals, build, serve_requests
 from gateway.errors import PortUnavailableError
-from gateway.settings import Settings
+from gateway.metrics_files import VARIABLE
+from gateway.roles import Role
+from gateway.settings import Settings, read_settings
+from registry.artifacts.stores import open_store
 from registry.database import migrate
+from registry.errors import AwayError, DatabaseBusyError
 from registry.home import Home, HomeLock
 
 log = logging.getLogger("manymodels.serve")
 
 START_SECONDS: Final = 180.0
 CALM_SECONDS: Final = 1.0  # a child that died is replaced at most this often
+PREPARE_SECONDS: Final = 2.0  # between two tries to prepare a database that is away
 LOOK_SECONDS: Final = 0.2  # between two looks at the children
 _SPAWN: Final = multiprocessing.get_context("spawn")
 
@@ -40,19 +46,27 @@ _HUGE_PAGES: Final = "glibc.malloc.hugetlb=1"
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def serve(home: Path, host: str, port: int, processes: int, *, on_ready: Callable[[str], None] = print) -> int:
-    """Serve a home until SIGTERM or SIGINT; answers the exit code. `on_ready` is told the base URL once all answer.
+def run_service(
+    role: Role, home: Path, host: str, port: int, processes: int, *, on_ready: Callable[[str], None] = print
+) -> int:
+    """Run a service until SIGTERM or SIGINT; answers the exit code. `on_ready` is told the base URL once all answer.
+
+    The URL of a service that answers no requests is empty, and its host, port and processes count for nothing.
 
     Raises:
-        Problem: if the home is served already, cannot be used, or the port is taken.
+        Problem: if the home is served already, cannot be used, the port is taken, or a setting is missing.
     """
+    settings = read_settings()
+    role.check(settings)
     house = Home(home.absolute())
     house.prepare()
     with HomeLock(house):
         prepare_environment(house)
+        if not role.listens:
+            return _Supervisor(role, house, settings, None, "", 0).run(on_ready)
         with _listen(host, port) as listener:
-            bound = listener.getsockname()[1]
-            return _Supervisor(house, Settings(), listener, f"http://{_shown(host)}:{bound}", processes).run(on_ready)
+            url = f"http://{_shown(host)}:{listener.getsockname()[1]}"
+            return _Supervisor(role, house, settings, listener, url, processes).run(on_ready)
 
 
 def prepare_environment(home: Home) -> None:
@@ -62,22 +76,27 @@ def prepare_environment(home: Home) -> None:
     os.environ.setdefault("GLIBC_TUNABLES", _HUGE_PAGES)
     shutil.rmtree(home.metrics, ignore_errors=True)
     home.prepare()
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(home.metrics)
+    os.environ[VARIABLE] = str(home.metrics)
 
 
-def prepare_databases(home: Home) -> None:
+def prepare_databases(home: Home, settings: Settings) -> None:
     """Bring both databases to the current schema and forget members of an earlier life; under the home's lock."""
-    from discovery.leases import SqlMembership, migrate_leases  # noqa: PLC0415 - the children are starting meanwhile
+    from discovery.memberships import begin_membership  # noqa: PLC0415 - the children are starting meanwhile
 
-    migrate(home.registry_url)
-    migrate_leases(home.leases_url)
-    SqlMembership(home.leases_url).purge()
+    addresses = settings.addresses(home)
+    open_store(home, addresses.artifacts, cache_bytes=settings.disk_cache_bytes)  # refuses an address that is none
+    migrate(addresses.registry)
+    alone = addresses.membership == home.leases_url
+    begin_membership(addresses.membership, ttl=settings.lease_seconds, alone=alone)
 
 
 class _Supervisor:
     """Starts, watches and stops the children. Runs in the parent's main thread."""
 
-    def __init__(self, home: Home, settings: Settings, listener: socket.socket, url: str, processes: int) -> None:
+    def __init__(
+        self, role: Role, home: Home, settings: Settings, listener: socket.socket | None, url: str, processes: int
+    ) -> None:
+        self._role = role
         self._home = home
         self._settings = settings
         self._listener = listener
@@ -88,29 +107,45 @@ class _Supervisor:
         self._signals: dict[str, Signals] = {}
         self._prepared: Event = _SPAWN.Event()
         self._stopping = threading.Event()
+        self._prepare_at = math.inf
 
     def run(self, on_ready: Callable[[str], None]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
         ready = [self._start_server(index) for index in range(self._processes)]
         try:
-            prepare_databases(self._home)
+            self._prepare()
             self._prepared.set()
             if not self._await_ready(ready):
                 return 0 if self._stopping.is_set() else 1
-            self._start_builder()  # later, because its children's imports would hold up the first answer
+            if self._role.builds:
+                self._start_builder()  # later, because its children's imports would hold up the first answer
             on_ready(self._url)
             while not self._stopping.is_set():
                 self._replace_dead()
+                if self._prepare_at <= time.monotonic():
+                    self._prepare()
             return 0
         finally:
             self._stop_all()
+
+    def _prepare(self) -> None:
+        """Prepare the databases; one that other machines use too may be away, and is prepared when it is back."""
+        self._prepare_at = math.inf
+        try:
+            prepare_databases(self._home, self._settings)
+        except AwayError as error:
+            if not self._settings.is_shared:
+                raise DatabaseBusyError(f"{self._home.root} cannot be served: {error.detail}") from error
+            log.warning("%s; what this machine knows is served meanwhile", error)
+            self._prepare_at = time.monotonic() + PREPARE_SECONDS
 
     def _start_server(self, index: int) -> Event:
         signals = Signals(self._prepared, _SPAWN.Event())
         name = f"server-{index}"
         self._signals[name] = signals  # a child takes up its end only when it has started: until then ours must live
-        self._start(name, serve_requests, (self._home, self._settings, self._listener, self._url, signals))
+        uri = self._settings.advertise or self._url
+        self._start(name, serve_requests, (self._role, self._home, self._settings, self._listener, uri, signals))
         return signals.ready
 
     def _start_builder(self) -> None:
@@ -153,7 +188,7 @@ class _Supervisor:
     def _stop_all(self) -> None:
         for child in self._children.values():
             child.terminate()
-        deadline = time.monotonic() + self._settings.drain_seconds + 5.0
+        deadline = time.monotonic() + self._settings.spread_seconds + self._settings.drain_seconds + 5.0
         for name, child in self._children.items():
             child.join(max(0.0, deadline - time.monotonic()))
             if child.is_alive():

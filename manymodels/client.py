@@ -23,6 +23,7 @@ from manymodels.transport import Transport
 from manymodels.wire import Key, checked, group_path, key_pairs, query
 
 if TYPE_CHECKING:
+    from manymodels.direct.transport import DirectTransport
     from manymodels.http_transport import HttpTransport
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
@@ -35,14 +36,17 @@ class Client(ModelCalls):
         server: its address; by default MANYMODELS_URL of the environment, else http://127.0.0.1:8080. Or a transport
             of the caller's own, which the caller closes.
         timeout: seconds to wait for an answer.
+        direct: ask workers themselves for predicts, by discovery's snapshot, which is watched at the server. They must
+            be within reach; bulks and all other calls go to the server.
 
     Every call raises `UnreachableError` if no answer comes and the `ApiError` subclass of a refusal (see `errors`).
     """
 
-    def __init__(self, server: str | Transport | None = None, *, timeout: float = 60.0) -> None:
-        self._owned: HttpTransport | None = None
+    def __init__(self, server: str | Transport | None = None, *, timeout: float = 60.0, direct: bool = False) -> None:
+        self._owned: HttpTransport | DirectTransport | None = None
         if server is None or isinstance(server, str):
-            server = self._owned = _over_http(server or os.environ.get("MANYMODELS_URL") or DEFAULT_URL, timeout)
+            url = server or os.environ.get("MANYMODELS_URL") or DEFAULT_URL
+            server = self._owned = _directly(url, timeout) if direct else _over_http(url, timeout)
         super().__init__(server)
 
     def close(self) -> None:
@@ -107,9 +111,13 @@ class Client(ModelCalls):
             body["max_fallback_level"] = max_fallback_level
         return BulkResult.from_json(self._send("POST", path, body, repeatable=True))
 
-    def lookup(self, group: str, key: Key) -> Lookup:
-        """Where a key is served, by which release and model."""
-        return Lookup.from_json(self._get("/v1/discovery/lookup" + query([("group", group), *key_pairs(key)])))
+    def lookup(self, group: str, key: Key, *, explain: bool = False) -> Lookup:
+        """Where a key is served, by which release and model.
+
+        `explain` asks why each member stands where it stands; a group with a key field of that name cannot be asked.
+        """
+        asked = [("group", group), *([("explain", "true")] if explain else []), *key_pairs(key)]
+        return Lookup.from_json(self._get("/v1/discovery/lookup" + query(asked)))
 
     def status(self) -> Status:
         """Each group's live release and what is lost, stale or held in it; members and cache of the server."""
@@ -126,6 +134,8 @@ class Client(ModelCalls):
         fallback: Sequence[Sequence[str]] = (),
         shard_by: Sequence[str] = (),
         auto_release: bool = True,
+        replicas: int | None = None,
+        pool: str | None = None,
     ) -> Group:
         """Create a group.
 
@@ -136,14 +146,17 @@ class Client(ModelCalls):
             fallback: key subsets tried in turn when a key has no model, e.g. `[["brand"], []]`.
             shard_by: the fields that choose the shard; all by default.
             auto_release: whether single registrations go live by themselves.
+            replicas: how many seats hold each of its shards, where workers hold shares; by default 2.
+            pool: of workers, whose seats those are; by default `default`.
         """
-        body = {
+        body: dict[str, Any] = {
             "name": name,
             "key": list(key),
             "signature": dict(signature),
             "fallback": [list(level) for level in fallback],
             "shard_by": list(shard_by),
             "auto_release": auto_release,
+            **_given(replicas=replicas, pool=pool),
         }
         return Group.from_json(self._send("POST", "/v1/groups", body))
 
@@ -155,6 +168,11 @@ class Client(ModelCalls):
         """One group, with its live release."""
         return Group.from_json(self._get(group_path(name)))
 
+    def place_group(self, name: str, *, replicas: int | None = None, pool: str | None = None) -> Group:
+        """Change how many seats hold each shard of a group, or of which pool of workers; None leaves it as it is."""
+        body = _given(replicas=replicas, pool=pool)
+        return Group.from_json(self._send("PUT", group_path(name, "placement"), body))
+
     def delete_group(self, name: str, *, confirm: str) -> None:
         """Delete a group with all its models; `confirm` repeats the name."""
         self._delete(group_path(name) + query([("confirm", confirm)]))
@@ -164,6 +182,10 @@ def _over_http(url: str, timeout: float) -> "HttpTransport":
     from manymodels.http_transport import HttpTransport  # noqa: PLC0415 - takes half of the command line's start
 
     return HttpTransport(url, timeout=timeout)
+
+
+def _given(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
 
 
 def _rows(instances: Any) -> Any:
@@ -179,3 +201,9 @@ def _bulk_body(data: Any) -> dict[str, Any]:
     if is_frame(data):
         return json_columns(data)
     return dict(data) if isinstance(data, Mapping) else {"rows": list(data)}
+
+
+def _directly(url: str, timeout: float) -> "DirectTransport":
+    from manymodels.direct.transport import DirectTransport  # noqa: PLC0415 - as above, and hardly ever wanted
+
+    return DirectTransport(url, timeout=timeout)

@@ -30,7 +30,10 @@ class LiveRelease:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A family of models. `live`, `models` and `holds` are only known where one group was asked for."""
+    """A family of models. `live`, `models` and `holds` are only known where one group was asked for.
+
+    `replicas` seats of the `pool` of workers hold each of its shards, where workers hold shares.
+    """
 
     name: str
     key: list[str]
@@ -43,6 +46,8 @@ class Group:
     live: LiveRelease | None = None
     models: int | None = None
     holds: int | None = None
+    replicas: int = 2
+    pool: str = "default"
 
     @classmethod
     def from_json(cls, body: Any) -> "Group":

@@ -121,6 +121,28 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Why a member stands where it stands for a shard.
+
+    Attributes:
+        rank: in which turn it is asked, from 1; None if it is not.
+        reason: in words.
+        seat: where it sits, None for a member that holds everything.
+        zone: where it says it stands.
+        score: 0 to 1; of equal members the greater is preferred.
+    """
+
+    id: str
+    uri: str
+    state: str
+    rank: int | None
+    reason: str
+    seat: str | None
+    zone: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """Where a key is served.
 
@@ -131,6 +153,7 @@ class Lookup:
         members: who serves the shard, preferred first.
         revision: of the snapshot this was read from.
         ttl: seconds for which the answer may be kept.
+        explanation: how every member stands, those asked first, if it was asked for; else None.
     """
 
     group: str
@@ -145,8 +168,15 @@ class Lookup:
     fallback_level: int
     revision: str
     ttl: float
+    explanation: tuple[Standing, ...] | None = None
 
     @classmethod
     def from_json(cls, body: Any) -> "Lookup":
         """Read the JSON form."""
-        return pick(cls, body, members=tuple(pick(Member, member) for member in body.get("members", ())))
+        told = body.get("explanation")
+        return pick(
+            cls,
+            body,
+            members=tuple(pick(Member, member) for member in body.get("members", ())),
+            explanation=None if told is None else tuple(pick(Standing, standing) for standing in told),
+        )

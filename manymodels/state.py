@@ -9,8 +9,20 @@ from manymodels.results import Member
 
 
 @dataclass(frozen=True, slots=True)
+class Seated:
+    """How many seats hold shards of the live release; of its shards how many move, and how many nobody serves."""
+
+    seats: int
+    moving: int
+    unserved: int
+
+
+@dataclass(frozen=True, slots=True)
 class GroupStatus:
-    """One group at a glance: `lost` and `stale` count keys of the live release, `held` are its holds."""
+    """One group at a glance: `lost` and `stale` count keys of the live release, `held` are its holds.
+
+    `seated` is None where every worker holds everything.
+    """
 
     name: str
     live: LiveRelease | None
@@ -20,17 +32,21 @@ class GroupStatus:
     shards: int
     models: int
     newest_release: Release | None
+    replicas: int = 2
+    pool: str = "default"
+    seated: Seated | None = None
 
     @classmethod
     def from_json(cls, body: Any) -> "GroupStatus":
         """Read the JSON form."""
-        newest = body.get("newest_release")
+        newest, seated = body.get("newest_release"), body.get("seated")
         return pick(
             cls,
             body,
             live=LiveRelease.from_json(body.get("live")),
             held=tuple(Hold.from_json(hold) for hold in body.get("held", ())),
             newest_release=None if newest is None else Release.from_json(newest),
+            seated=None if seated is None else pick(Seated, seated),
         )
 
 

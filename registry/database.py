@@ -1,52 +1,79 @@
-"""The one door to SQL: engines, transactions, and what a locked or full database means to a caller.
+"""The one door to SQL: engines, transactions, and what a locked or lost database means to a caller.
 
 Readers see one consistent state for as long as they read; writers take the write lock before they look, so that what
-they decide still holds when they write. Everything that only SQLite needs stands here: WAL so that readers never wait,
-`BEGIN IMMEDIATE`, and `synchronous=FULL`, because a registration that was answered must survive power loss (NORMAL may
-lose the last commits of a WAL).
+they decide still holds when they write. How SQLite and PostgreSQL are brought to that stands in a module each.
 """
 
-import fcntl
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, create_engine, event, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL, Connection, Engine, PoolProxiedConnection, RootTransaction
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from registry.errors import DatabaseBusyError, DatabaseTooNewError
+from registry.errors import DatabaseBusyError, DatabaseTooNewError, DatabaseUnknownError, OutcomeUnknownError
 from registry.turns import Turns
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS: Final = "registry:migrations"
-POLL_SECONDS: Final = 0.002
 LONG_SECONDS: Final = 0.02
 PAUSE_SECONDS: Final = 0.006
-
-_PRAGMAS: Final = (
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=FULL",
-    "PRAGMA foreign_keys=ON",
-    "PRAGMA temp_store=MEMORY",
-    "PRAGMA cache_size=-16384",  # 16 MiB a connection: the random part of a batch's index pages
-    "PRAGMA journal_size_limit=67108864",  # a WAL that grew under a long reader shrinks again
+LOCKED: Final = "the database is locked by another writer; try again"
+UNKNOWN: Final = (
+    "the connection to the database was lost while the change was being committed: it is made whole or not at all; "
+    "look, and try again"
 )
-_AWAY: Final = {  # SQLite's primary result codes that say: not now
-    sqlite3.SQLITE_BUSY: "the database is locked by another writer; try again",
-    sqlite3.SQLITE_LOCKED: "the database is locked by another writer; try again",
-    sqlite3.SQLITE_PROTOCOL: "the database is locked by another writer; try again",
-    sqlite3.SQLITE_FULL: "the disk that holds the database is full",
-    sqlite3.SQLITE_READONLY: "the database cannot be written",
-    sqlite3.SQLITE_IOERR: "the disk that holds the database fails",
-    sqlite3.SQLITE_CANTOPEN: "the database cannot be opened",
-}
+
+
+class Backend(Protocol):
+    """What differs between databases.
+
+    Attributes:
+        queues: whether writers of several processes are served in turn.
+    """
+
+    queues: bool
+
+    def open_engine(self, url: str, busy_seconds: float, *, durable: bool) -> Engine:
+        """An engine whose write transactions, begun with the option `manymodels_write`, hold the write lock."""
+
+    def reading(self, connection: Connection) -> Connection:
+        """A connection whose next transaction reads one state."""
+
+    def version(self, raw: Any) -> int:
+        """A number that changes with every commit, asked over a connection of its own."""
+
+    def why_away(self, error: DBAPIError) -> str | None:
+        """In words, where an error says: not now."""
+
+    def migrating(self, url: str) -> AbstractContextManager[None]:
+        """Held while the schema is brought up to date."""
+
+
+def backend_of(url: str) -> Backend:
+    """The backend that an SQLAlchemy URL names.
+
+    Raises:
+        DatabaseUnknownError: if there is none for it.
+    """
+    kind = url.partition("://")[0].partition("+")[0]
+    if kind == "sqlite":
+        from registry.sqlite import Sqlite  # noqa: PLC0415 - only what is used is imported
+
+        return Sqlite()
+    if kind in ("postgresql", "postgres"):
+        from registry.postgresql import Postgresql  # noqa: PLC0415 - as above
+
+        return Postgresql()
+    raise DatabaseUnknownError(
+        f"no database is known by {kind!r}; postgresql://user@host/name names one", field="registry"
+    )
 
 
 def sqlite_url(path: Path) -> str:
@@ -60,11 +87,15 @@ class Database:
     Args:
         url: an SQLAlchemy URL; `sqlite_url` makes one of a path.
         busy_seconds: how long a writer waits for its turn before DatabaseBusyError.
-        durable: whether SQLite forces every commit to the disk; False only for what power loss makes void anyway.
+        durable: whether every commit is forced to the disk; False only for leases, which power loss makes void anyway.
+
+    Raises:
+        DatabaseUnknownError: if no database is known by such a URL.
     """
 
     def __init__(self, url: str, *, busy_seconds: float = 5.0, durable: bool = True) -> None:
         self.url = url
+        self._backend = backend_of(url)
         self._busy_seconds = busy_seconds
         self._durable = durable
         self._opening = threading.Lock()
@@ -81,25 +112,29 @@ class Database:
         Raises:
             DatabaseBusyError: if the database is away.
         """
-        with _said_as_busy(), self._connected() as connection, connection.begin():
-            yield connection
+        with self._said_as_busy(), self._connected() as connection:
+            reading = self._backend.reading(connection)
+            with reading.begin():
+                yield reading
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction: committed on a clean exit, undone on an exception.
 
         Raises:
-            DatabaseBusyError: if another writer holds the lock too long, or the disk is full.
+            DatabaseBusyError: if another writer holds the lock too long, or the disk is full; nothing was changed.
+            OutcomeUnknownError: if the connection was lost while it was committed.
         """
         if not self._turn.acquire(timeout=self._busy_seconds):
-            raise DatabaseBusyError(_AWAY[sqlite3.SQLITE_BUSY])
+            raise DatabaseBusyError(LOCKED)
         try:
-            with _said_as_busy(), self._connected() as connection:
+            with self._said_as_busy(), self._connected() as connection:
                 self._rest()
                 writing = connection.execution_options(manymodels_write=True)
-                with writing.begin():
+                with writing.begin() as transaction:
                     started = time.monotonic()
                     yield writing
+                    _commit(transaction)
                 self._plan_rest(started)
         finally:
             self._turn.release()
@@ -112,23 +147,23 @@ class Database:
         Raises:
             DatabaseBusyError: if the database is away.
         """
-        with _said_as_busy(), self._looking:
-            if self._look is None:
-                self._look = self._open().raw_connection()
-                self._look.detach()  # never another's: it would not see what it commits itself
-            # https://www.sqlite.org/pragma.html#pragma_data_version
+        with self._said_as_busy(), self._looking:
             try:
-                [(number,)] = self._look.cursor().execute("PRAGMA data_version").fetchall()
-            except sqlite3.OperationalError as error:
-                raise OperationalError("PRAGMA data_version", {}, error) from error
-            return int(number)
+                if self._look is None:
+                    self._look = self._open().raw_connection()
+                    self._look.detach()  # never another's: it would not see what it commits itself
+                return self._backend.version(self._look)
+            except Exception as error:
+                self._stop_looking()
+                driver = self._open().dialect.dbapi
+                if driver is not None and isinstance(error, driver.Error):
+                    raise DBAPIError("", None, error) from error
+                raise
 
     def close(self) -> None:
         """Close the idle connections; a later use opens new ones."""
         with self._looking:
-            if self._look is not None:
-                self._look.close()
-                self._look = None
+            self._stop_looking()
         with self._opening:
             if self._engine is not None:
                 self._engine.dispose()
@@ -142,25 +177,55 @@ class Database:
     def _open(self) -> Engine:
         with self._opening:
             if self._engine is None:
-                self._engine = open_engine(self.url, self._busy_seconds, durable=self._durable)
+                self._engine = self._backend.open_engine(self.url, self._busy_seconds, durable=self._durable)
             return self._engine
 
     def _rest(self) -> None:
-        """Let other processes in: SQLite has no queue, so whoever writes in long steps pauses between them."""
+        """Let other processes in: where writers have no queue, whoever writes in long steps pauses between them."""
         pause = self._rest_until - time.monotonic()
         if pause > 0:
             time.sleep(pause)
 
     def _plan_rest(self, started: float) -> None:
         ended = time.monotonic()
-        self._rest_until = ended + PAUSE_SECONDS if ended - started > LONG_SECONDS else 0.0
+        rests = not self._backend.queues and ended - started > LONG_SECONDS
+        self._rest_until = ended + PAUSE_SECONDS if rests else 0.0
+
+    def _stop_looking(self) -> None:
+        look, self._look = self._look, None
+        if look is not None:
+            connection = look.dbapi_connection
+            if connection is not None:
+                with suppress(Exception):  # what is lost already cannot be closed
+                    connection.close()
+
+    @contextmanager
+    def _said_as_busy(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise DatabaseBusyError("all connections to the database are in use; try again") from error
+        except DBAPIError as error:
+            detail = self._backend.why_away(error)
+            if detail is None:
+                raise
+            raise DatabaseBusyError(detail) from error
+
+
+def _commit(transaction: RootTransaction) -> None:
+    try:
+        transaction.commit()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise OutcomeUnknownError(UNKNOWN) from error
+        raise
 
 
 def migrate(url: str) -> None:
     """Create or upgrade the schema; a database that is up to date stays untouched.
 
-    Only a parent process calls this, before its children open the database; a file lock serialises parents that start
-    on one home at the same time. Migrations only ever expand, so an older reader beside a newer one goes on working.
+    Only a parent process calls this, before its children open the database; parents that start at the same time take
+    turns. Migrations only ever expand, so an older reader beside a newer one goes on working.
 
     Raises:
         DatabaseTooNewError: if a later version of manymodels has written the schema.
@@ -171,7 +236,7 @@ def migrate(url: str) -> None:
 
     database = Database(url)
     try:
-        with _lock(url), database.write() as connection:
+        with backend_of(url).migrating(url), database.write() as connection:
             config = alembic_config()
             config.attributes["connection"] = connection
             try:
@@ -192,72 +257,3 @@ def alembic_config() -> "Config":
     config.set_main_option("script_location", MIGRATIONS)
     config.set_main_option("path_separator", "os")
     return config
-
-
-@contextmanager
-def _lock(url: str) -> Iterator[None]:
-    """Hold `<database>.lock` beside the file."""
-    with Path(f"{make_url(url).database}.lock").open("a", encoding="ascii") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def open_engine(url: str, busy_seconds: float, *, durable: bool = True) -> Engine:
-    """An engine over a SQLite file whose transactions follow the rules of this module."""
-    engine = create_engine(
-        url,
-        connect_args={"timeout": busy_seconds, "isolation_level": None, "check_same_thread": False},
-        pool_size=4,
-        max_overflow=28,
-        pool_timeout=busy_seconds,
-    )
-
-    @event.listens_for(engine, "connect")
-    def _prepare(raw: sqlite3.Connection, _record: object) -> None:
-        for pragma in _PRAGMAS:
-            raw.execute(pragma)
-        if not durable:
-            raw.execute("PRAGMA synchronous=NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        if connection.get_execution_options().get("manymodels_write"):
-            _begin_immediate(connection, busy_seconds)
-        else:
-            connection.exec_driver_sql("BEGIN")
-
-    return engine
-
-
-def _begin_immediate(connection: Connection, busy_seconds: float) -> None:
-    """Take the write lock, asking every 2 ms: SQLite's own wait grows to 100 ms and starves beside a busy writer."""
-    connection.exec_driver_sql("PRAGMA busy_timeout=0")
-    deadline = time.monotonic() + busy_seconds
-    while True:
-        try:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            break
-        except OperationalError as error:
-            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                raise
-            time.sleep(POLL_SECONDS)
-        finally:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={int(busy_seconds * 1000)}")
-
-
-@contextmanager
-def _said_as_busy() -> Iterator[None]:
-    try:
-        yield
-    except PoolTimeoutError as error:
-        raise DatabaseBusyError("all connections to the database are in use; try again") from error
-    except OperationalError as error:
-        detail = _AWAY.get(_primary_code(error))
-        if detail is None:
-            raise
-        raise DatabaseBusyError(detail) from error
-
-
-def _primary_code(error: OperationalError) -> int:
-    origin: Any = error.orig
-    return int(getattr(origin, "sqlite_errorcode", 0) or 0) & 0xFF

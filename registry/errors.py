@@ -19,6 +19,15 @@ class Problem(Exception):  # noqa: N818 - the root of all error trees is named a
         self.row = row
 
 
+class AwayError(Problem):
+    """What keeps the house's state cannot be reached now: the same may succeed in a moment.
+
+    Nothing was changed, unless it is an `OutcomeUnknownError`.
+    """
+
+    code = "away"
+
+
 class RegistryError(Problem):
     """A registry call that cannot be carried out."""
 
@@ -169,10 +178,20 @@ class ArtifactDamagedError(RegistryError):
     code = "artifact_damaged"
 
 
-class DatabaseBusyError(RegistryError):
+class DatabaseBusyError(RegistryError, AwayError):
     """The database stayed locked past the deadline; try again."""
 
     code = "database_busy"
+
+
+class OutcomeUnknownError(DatabaseBusyError):
+    """The connection was lost while a change was committed: it is made whole or not at all, and nobody here knows."""
+
+
+class DatabaseUnknownError(RegistryError):
+    """A database's address that names no database we know."""
+
+    code = "database_unknown"
 
 
 class DatabaseTooNewError(RegistryError):
@@ -185,6 +204,18 @@ class TaskNotFoundError(RegistryError):
     """No task has this number, or it was pruned long after it ended."""
 
     code = "task_not_found"
+
+
+class StoreAwayError(RegistryError, AwayError):
+    """The artifact store cannot be reached, or refuses; try again."""
+
+    code = "store_away"
+
+
+class StoreInvalidError(RegistryError):
+    """An artifact store's address that is none."""
+
+    code = "store_invalid"
 
 
 class StorageFullError(RegistryError):

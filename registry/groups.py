@@ -1,6 +1,7 @@
 """Groups: creating, finding and deleting the families that everything else belongs to."""
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row
@@ -14,21 +15,31 @@ from registry.errors import (
     SignatureInvalidError,
 )
 from registry.keys import KeySchema
-from registry.records import Group
+from registry.records import DEFAULT_POOL, DEFAULT_REPLICAS, Group
 from registry.revision import bump
 from registry.rows import dump_json, read_group, write_definition
 from registry.signature import RESERVED_OUTPUTS, Signature
+
+MAX_REPLICAS: Final = 64
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def create_group(
-    conn: Connection, name: str, schema: KeySchema, signature: Signature, *, auto_release: bool, now: float
+    conn: Connection,
+    name: str,
+    schema: KeySchema,
+    signature: Signature,
+    *,
+    auto_release: bool,
+    now: float,
+    replicas: int = DEFAULT_REPLICAS,
+    pool: str = DEFAULT_POOL,
 ) -> Group:
-    """Create a group.
+    """Create a group, whose shards are held by so many seats of a pool of workers.
 
     Raises:
-        GroupInvalidError: if the name is illegal.
+        GroupInvalidError: if the name, `replicas` or `pool` is illegal.
         SignatureInvalidError: if an output has the name of a column that every Arrow answer has.
         GroupExistsError: if there is one of this name, whatever its definition.
     """
@@ -38,12 +49,42 @@ def create_group(
             field="name",
         )
     _check_outputs(signature)
+    _check_placement(replicas, pool)
     if conn.execute(queries.GROUP_BY_NAME, {"name": name}).first() is not None:
         raise GroupExistsError(f"there is a group {name!r} already", field="name")
     row = {"name": name, "definition": write_definition(schema, signature), "auto_release": auto_release}
-    conn.execute(queries.INSERT_GROUP, row | {"created": now} | queries.NEW_GROUP_COUNTERS)
+    row |= {"replicas": replicas, "pool": pool, "created": now}
+    conn.execute(queries.INSERT_GROUP, row | queries.NEW_GROUP_COUNTERS)
     bump(conn)
     return get_group(conn, name)
+
+
+def place_group(conn: Connection, name: str, *, replicas: int | None = None, pool: str | None = None) -> Group:
+    """Change how many seats hold each shard of a group, or of which pool they are; None leaves it as it is.
+
+    Raises:
+        GroupNotFoundError: if there is none.
+        GroupInvalidError: if `replicas` or `pool` is illegal.
+    """
+    group = get_group(conn, name)
+    placed = replace(
+        group, replicas=group.replicas if replicas is None else replicas, pool=group.pool if pool is None else pool
+    )
+    _check_placement(placed.replicas, placed.pool)
+    if placed != group:
+        conn.execute(queries.PLACE_GROUP, {"of_group": group.id, "replicas": placed.replicas, "pool": placed.pool})
+        bump(conn)
+    return placed
+
+
+def _check_placement(replicas: int, pool: str) -> None:
+    if not 1 <= replicas <= MAX_REPLICAS:
+        raise GroupInvalidError(f"replicas is a number from 1 to {MAX_REPLICAS}, got {replicas}", field="replicas")
+    if not _NAME.fullmatch(pool):
+        raise GroupInvalidError(
+            f"{pool[:80]!r} is no pool's name: 1 to 63 of a-z, 0-9, '.', '_' and '-', first a letter or digit",
+            field="pool",
+        )
 
 
 def _check_outputs(signature: Signature) -> None:

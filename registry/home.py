@@ -16,6 +16,21 @@ from registry.errors import HomeInUseError, HomeInvalidError
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the state of a house lies.
+
+    Attributes:
+        registry: URL of the registry's database.
+        membership: of the members, as `discovery.memberships` reads it.
+        artifacts: `s3://bucket/prefix`; empty is the home's own folder.
+    """
+
+    registry: str
+    membership: str
+    artifacts: str
+
+
+@dataclass(frozen=True, slots=True)
 class Home:
     """Paths and database URLs under one root folder; nothing is created before `prepare`."""
 
@@ -31,10 +46,28 @@ class Home:
         """URL of the members' leases: a file of their own, so that a long import cannot starve them."""
         return sqlite_url(self.root / "leases.db")
 
+    def addresses(self, *, registry: str = "", membership: str = "", artifacts: str = "") -> Addresses:
+        """Where things lie that settings may put elsewhere; what they leave empty lies in the home.
+
+        Members are found in a registry's database that other machines reach, unless they have a place of their own.
+        """
+        leases = registry or self.leases_url
+        return Addresses(registry or self.registry_url, membership or leases, artifacts)
+
     @property
     def artifacts(self) -> Path:
         """Root of the artifact folder store."""
         return self.root / "artifacts"
+
+    @property
+    def cache(self) -> Path:
+        """Where this machine keeps copies of what lies in a bucket."""
+        return self.root / "cache"
+
+    @property
+    def snapshot(self) -> Path:
+        """The last picture of the house, for a start while its registry is away."""
+        return self.root / "snapshot"
 
     @property
     def metrics(self) -> Path:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from registry.tables import (
+    assignments,
     groups,
     heads,
     model_versions,
@@ -69,10 +70,30 @@ FAIL_TASKS_OF_GROUP: Final = (
     .values(state="failed", result=bindparam("problem"), finished=tasks.c.created, fence=tasks.c.fence + 1)
 )
 
+PLACE_GROUP: Final = (
+    update(groups)
+    .where(groups.c.id == bindparam("of_group"))
+    .values(replicas=bindparam("replicas"), pool=bindparam("pool"))
+)
+
 COUNT_VERSIONS: Final = (
     update(groups)
     .where(groups.c.id == bindparam("of_group"))
     .values(sequence=bindparam("last"), models=groups.c.models + bindparam("more"))
+)
+
+# --- assignments
+
+ASSIGNMENT_NUMBERS: Final = select(assignments.c.pool, assignments.c.number)
+
+ASSIGNMENT_BODY: Final = select(assignments.c.body).where(assignments.c.pool == bindparam("of_pool"))
+
+INSERT_ASSIGNMENT: Final = insert(assignments)
+
+REPLACE_ASSIGNMENT: Final = (
+    update(assignments)
+    .where(assignments.c.pool == bindparam("of_pool"))
+    .values(number=bindparam("number"), body=bindparam("body"))
 )
 
 # --- versions

@@ -17,6 +17,9 @@ TaskKind = Literal["prove", "import", "release"]
 TaskState = Literal["queued", "running", "done", "failed"]
 ImportState = Literal["queued", "proving", "publishing", "done", "failed"]
 
+DEFAULT_REPLICAS: Final = 2
+DEFAULT_POOL: Final = "default"
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -29,6 +32,8 @@ class Group:
     auto_release: bool
     suspended: bool  # auto_release rests after a rollback, until the next promotion
     created: float
+    replicas: int = DEFAULT_REPLICAS  # how many seats hold each of its shards
+    pool: str = DEFAULT_POOL  # of workers, whose seats those are
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,18 +58,27 @@ def write_definition(schema: KeySchema, signature: Signature) -> str:
     )
 
 
+def read_definition(text: str) -> tuple[KeySchema, Signature]:
+    """What a text defines that `write_definition` wrote."""
+    body = orjson.loads(text)
+    fallback = tuple(tuple(level) for level in body["fallback"])
+    schema = KeySchema(tuple(body["key"]), tuple(body["shard_by"]), fallback)
+    return schema, Signature.from_json(body["signature"], body["key"])
+
+
 def read_group(row: Row[Any]) -> Group:
     """A group of a row of `groups`."""
-    body = orjson.loads(row.definition)
-    fallback = tuple(tuple(level) for level in body["fallback"])
+    schema, signature = read_definition(row.definition)
     return Group(
         id=row.id,
         name=row.name,
-        schema=KeySchema(tuple(body["key"]), tuple(body["shard_by"]), fallback),
-        signature=Signature.from_json(body["signature"], body["key"]),
+        schema=schema,
+        signature=signature,
         auto_release=row.auto_release,
         suspended=row.suspended,
         created=row.created,
+        replicas=row.replicas,
+        pool=row.pool,
     )
 
 

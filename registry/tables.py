@@ -35,7 +35,7 @@ metadata: Final = MetaData(
 )
 
 
-def _ordered_text() -> TypeEngine[str]:
+def ordered_text() -> TypeEngine[str]:
     """Text that sorts by code point everywhere; SQLite's default already does, PostgreSQL's follows the locale."""
     return Text().with_variant(Text(collation="C"), "postgresql")
 
@@ -66,7 +66,7 @@ groups = Table(
     "groups",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", _ordered_text(), nullable=True, unique=True),
+    Column("name", ordered_text(), nullable=True, unique=True),
     Column("definition", Text, nullable=False),
     Column("auto_release", Boolean, nullable=False),
     Column("suspended", Boolean, nullable=False),
@@ -77,7 +77,19 @@ groups = Table(
     Column("releases", Integer, nullable=False),
     Column("imports", Integer, nullable=False),
     Column("moves", BigInteger, nullable=False),
+    # Where its shards are held: by how many seats, of which pool.
+    Column("replicas", Integer, nullable=False, server_default="2"),
+    Column("pool", Text, nullable=False, server_default="default"),
     sqlite_autoincrement=True,
+)
+
+# Which seats hold which shards of a pool's groups; `number` grows with every change.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("pool", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
 )
 
 # The newest version of every key that ever had one; a null digest is a tombstone.
@@ -86,7 +98,7 @@ heads = Table(
     metadata,
     _group_id(),
     Column("key_id", LargeBinary(16), nullable=False),
-    Column("key", _ordered_text(), nullable=False),
+    Column("key", ordered_text(), nullable=False),
     Column("slot", Integer, nullable=False),
     Column("number", Integer, nullable=False),
     Column("sequence", BigInteger, nullable=False),
@@ -122,9 +134,9 @@ version_tags = Table(
     "version_tags",
     metadata,
     _group_id(),
-    Column("name", _ordered_text(), nullable=False),
-    Column("value", _ordered_text(), nullable=False),
-    Column("key", _ordered_text(), nullable=False),
+    Column("name", ordered_text(), nullable=False),
+    Column("value", ordered_text(), nullable=False),
+    Column("key", ordered_text(), nullable=False),
     Column("sequence", BigInteger, nullable=False),
     PrimaryKeyConstraint("group_id", "name", "value", "key", "sequence"),
     Index(None, "group_id", "sequence"),
@@ -172,7 +184,7 @@ deployments = Table(
     "deployments",
     metadata,
     _group_id(),
-    Column("name", _ordered_text(), nullable=False),
+    Column("name", ordered_text(), nullable=False),
     Column("release", Integer, nullable=False),
     Column("traffic", Integer, nullable=False),
     Column("promoted", Double, nullable=False),
@@ -208,7 +220,7 @@ holds = Table(
     metadata,
     _group_id(),
     Column("key_id", LargeBinary(16), nullable=False),
-    Column("key", _ordered_text(), nullable=False),
+    Column("key", ordered_text(), nullable=False),
     Column("slot", Integer, nullable=False),
     Column("action", Text, nullable=False),
     Column("version", Integer, nullable=True),

@@ -4,6 +4,7 @@ A call carries rows for one group and one release; every distinct key of the cal
 the scores of all rows side by side, and for each distinct key either the model that answered or why none did.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -93,14 +94,21 @@ class WorkerClient(Protocol):
         """The answer of `score` if it can be given without waiting; None if it must be awaited.
 
         Raises:
-            ReleaseNotReadyError: if the worker does not hold exactly that release.
+            ReleaseNotReadyError: if the worker does not hold exactly that release, or not the shards of all its keys.
+        """
+
+    def begin(self, call: ScoreCall) -> "asyncio.Future[ScoreAnswer] | None":
+        """The answer of `score` on its way, where that costs less than to await it; None if it must be awaited.
+
+        Raises:
+            Problem: as the future may: what `score` raises.
         """
 
     async def score(self, call: ScoreCall) -> ScoreAnswer:
         """Score rows.
 
         Raises:
-            ReleaseNotReadyError: if the worker does not hold exactly that release.
+            ReleaseNotReadyError: if the worker does not hold exactly that release, or not the shards of all its keys.
         """
 
     async def resolve(

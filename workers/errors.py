@@ -33,6 +33,24 @@ class SegmentDamagedError(WorkerError):
     code = "segment_damaged"
 
 
+class DeadlineError(WorkerError):
+    """The answer did not come before the request's deadline."""
+
+    code = "deadline_exceeded"
+
+
+class HopInvalidError(WorkerError):
+    """What came from the other end of the hop between gateway and worker is not what that end sends."""
+
+    code = "hop_invalid"
+
+
+class WorkersUnreachableError(WorkerError):
+    """No worker that serves the key could be reached in time."""
+
+    code = "workers_unreachable"
+
+
 class ArtifactInvalidError(WorkerError):
     """An artifact is not what its runtime header says, or is beyond what its runtime may load."""
 

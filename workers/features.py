@@ -59,6 +59,11 @@ class Features:
     def __len__(self) -> int:
         return 1 if self.cells is not None else len(self.matrix)
 
+    @property
+    def width(self) -> int:
+        """Inputs of a row."""
+        return len(self.cells) if self.cells is not None else int(self.matrix.shape[1])
+
     def take(self, rows: Rows) -> "Features":
         """The same inputs for some of the rows, in that order (copies)."""
         return Features(

@@ -1,9 +1,10 @@
 """What this worker holds: the releases whose segments are mapped here, and the way from a key to a model in one.
 
-The watcher's thread adopts each new snapshot before it is shown: the segments of every wanted release are opened
-first, shared by digest with the releases already held. A release nobody wants any more stays for a while, because
-requests that fixed the former snapshot are still under way. A release of which a segment is damaged is never ready to
-go live; where it is live already its other shards answer.
+The watcher's thread adopts each new snapshot before it is shown: the segments of every wanted release, or of this
+worker's share of it, are opened first, shared by digest with the releases already held. A release nobody wants any more
+stays for a while, because requests that fixed the former snapshot are still under way. A release of which a segment is
+damaged is never ready to go live; where it is live already its other shards answer. When an assignment changes the
+share, the held release is replaced by one that shares the segments both hold.
 """
 
 import itertools
@@ -11,8 +12,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -20,14 +23,16 @@ import orjson
 
 from discovery.snapshot import GroupView, LiveRelease, Snapshot
 from registry.artifacts.store import ArtifactStore
-from registry.errors import Problem
+from registry.errors import AwayError, Problem
 from registry.manifest import SegmentRef
 from registry.signature import Signature
 from workers.errors import SegmentDamagedError
+from workers.fetching import fetched
 from workers.metrics import HELD_RELEASES
 from workers.resolving import HeldRelease
 from workers.runtimes.catalog import runtime
 from workers.segments.reader import Segment
+from workers.shares import Shares
 
 Shape = tuple[int, int, int]  # of a signature
 
@@ -36,7 +41,12 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What came of mapping a snapshot's releases: (group, release) held whole, and what went wrong with the others."""
+    """What came of mapping a snapshot's releases.
+
+    Attributes:
+        ready: (group, release) of which this worker's whole share is held.
+        failed: what went wrong with others.
+    """
 
     ready: tuple[tuple[str, int], ...]
     failed: tuple[tuple[str, int, Problem], ...]
@@ -46,10 +56,26 @@ class Holdings:
     """Owns the held releases. `adopt` is called by one thread at a time; `get` from any thread, without a lock."""
 
     def __init__(
-        self, store: ArtifactStore, *, keep_seconds: float = 60.0, clock: Callable[[], float] = time.monotonic
+        self,
+        store: ArtifactStore,
+        *,
+        keep_seconds: float = 60.0,
+        seat: str | None = None,
+        fetch_threads: int = 8,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`keep_seconds` is how long a release stays after nobody wants it; `clock` tells monotonic seconds."""
+        """Nothing is held yet.
+
+        Args:
+            store: where segments come from.
+            keep_seconds: how long a release, or a shard of one, stays after nobody wants it here.
+            seat: whose shards are held; None for a worker that holds everything.
+            fetch_threads: segments brought to this disk at once.
+            clock: tells monotonic seconds.
+        """
         self._store = store
+        self._shares = Shares(seat, keep_seconds)
+        self._fetch_threads = fetch_threads
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._held: dict[tuple[str, int], HeldRelease] = {}
@@ -75,7 +101,11 @@ class Holdings:
             self._let_go(held)
             self._held = held
             HELD_RELEASES.set(len(held))
-            wanted = {(view.name, release.number) for view, release in _wanted(snapshot)}
+            wanted = {
+                (view.name, release.number)
+                for view, release in _wanted(snapshot)
+                if self._shares.is_assigned(view, release)
+            }
             ready = [place for place in sorted(wanted) if place in held and not held[place].damaged]
             return Adoption(tuple(ready), tuple(failed))
 
@@ -84,14 +114,17 @@ class Holdings:
         failed: list[tuple[str, int, Problem]] = []
         now = self._clock()
         missing = dict.fromkeys(held, now) | self._unwanted
+        self._shares.begin()
         for view, release in _wanted(snapshot):
             place = (view.name, release.number)
             missing.pop(place, None)
             former = held.get(place)
-            same = former is not None and former.manifest_digest == release.manifest_digest
-            if former is None or not same or former.damaged:
-                held[place] = self._open(view, release)
-                failed += [(*place, SegmentDamagedError(said)) for said in held[place].damaged.values()]
+            if former is not None and former.manifest_digest != release.manifest_digest:
+                former = None
+            own = self._shares.of(view, release, former.segments if former is not None else (), now)
+            if former is None or former.damaged or own != former.segments.keys():
+                held[place] = self._open(view, release, own, former)
+                failed += [(*place, problem) for problem in held[place].damaged.values()]
         self._unwanted = missing
         return held, failed
 
@@ -102,17 +135,27 @@ class Holdings:
                 held.pop(place, None)
                 del self._unwanted[place]
 
-    def _open(self, view: GroupView, release: LiveRelease) -> HeldRelease:
+    def _open(
+        self, view: GroupView, release: LiveRelease, own: frozenset[int], former: HeldRelease | None
+    ) -> HeldRelease:
+        """The release with these shards; what is open already, as in `former`, is shared."""
         manifest = release.manifest
-        segments: dict[int, Segment] = {}
-        damaged: dict[int, str] = {}
-        for ref in manifest.segments:
+        shape = manifest.signature.shape
+        refs = [ref for ref in manifest.segments if ref.shard in own]
+        open_now = {ref.shard: self._segments.get((ref.digest, shape)) for ref in refs}
+        segments = {shard: segment for shard, segment in open_now.items() if segment is not None}
+        damaged: dict[int, Problem] = {}
+        missing = [ref for ref in refs if ref.shard not in segments]
+        for ref, file in fetched(self._store, missing, self._fetch_threads):
             try:
-                segments[ref.shard] = self._segment(ref, view.name, manifest.signature.shape)
+                segments[ref.shard] = self._segment(ref, view.name, shape, file)
             except Problem as problem:
-                damaged[ref.shard] = f"shard {ref.shard} of release {release.number}: {problem.detail}"
-                _log.warning("%s of %r", damaged[ref.shard], view.name)
-        return HeldRelease(
+                said = f"shard {ref.shard} of release {release.number}: {problem.detail}"
+                damaged[ref.shard] = (
+                    type(problem)(said) if isinstance(problem, AwayError) else SegmentDamagedError(said)
+                )
+                _log.warning("%s of %r", said, view.name)
+        held = HeldRelease(
             group=view.name,
             release=release.number,
             manifest_digest=release.manifest_digest,
@@ -120,26 +163,28 @@ class Holdings:
             signature=manifest.signature,
             signature_number=self._number_of(manifest.signature),
             shards=manifest.shards,
-            segments=segments,
+            segments={shard: segments[shard] for shard in sorted(segments)},
             damaged=damaged,
+            elsewhere=frozenset(ref.shard for ref in manifest.segments if ref.shard not in own),
         )
+        if former is not None:
+            held.remember_as(former)
+        return held
 
-    def _segment(self, ref: SegmentRef, group: str, shape: Shape) -> Segment:
-        """The segment, from those already open if it is among them. Its runtimes' libraries are loaded with it.
+    def _segment(self, ref: SegmentRef, group: str, shape: Shape, file: "Future[Path]") -> Segment:
+        """The segment, opened. Its runtimes' libraries are loaded with it.
 
         They take a second to import, which no request should wait for.
         """
-        segment = self._segments.get((ref.digest, shape))
-        if segment is None:
-            try:
-                segment = Segment.open(self._store.path(ref.digest), self._store)
-            except OSError as error:
-                raise SegmentDamagedError(f"the segment {ref.digest} of {group!r} cannot be opened: {error}") from error
-            for name in segment.runtimes:
-                runtime(name)
-            if segment.packs.size:
-                import_module("workers.packed")
-            self._segments[ref.digest, shape] = segment
+        try:
+            segment = Segment.open(file.result(), self._store)
+        except OSError as error:
+            raise SegmentDamagedError(f"the segment {ref.digest} of {group!r} cannot be opened: {error}") from error
+        for name in segment.runtimes:
+            runtime(name)
+        if segment.packs.size:
+            import_module("workers.packed")
+        self._segments[ref.digest, shape] = segment
         return segment
 
     def _number_of(self, signature: Signature) -> int:

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from registry.errors import PartitionNotFoundError
+from registry.errors import PartitionNotFoundError, Problem
 from registry.keys import KeySchema, key_id, shard_of
 from registry.manifest import FALLBACK_SHARD
 from registry.signature import Label, Signature
 from workers.client import ModelUse
-from workers.errors import SegmentDamagedError
+from workers.errors import ReleaseNotReadyError, SegmentDamagedError
 from workers.packing.layout import Codes
 from workers.runtimes.desk import Desks
 from workers.segments.layout import StoredCodes
@@ -63,8 +63,10 @@ class HeldRelease:
 
     Attributes:
         segments: the open ones, by shard.
+        deepest: fallback level.
         remembered: what full keys resolve to when nothing is on hold; only read from outside.
-        damaged: why the others could not be opened, by shard; keys that need one of them are refused.
+        damaged: why the others could not be opened, by shard; keys that need one of them are refused with it.
+        elsewhere: shards that have a segment which is not held here; for their keys other workers are to be asked.
     """
 
     def __init__(
@@ -78,7 +80,8 @@ class HeldRelease:
         signature_number: int,
         shards: int,
         segments: Mapping[int, Segment],
-        damaged: Mapping[int, str],
+        damaged: Mapping[int, Problem],
+        elsewhere: frozenset[int] = frozenset(),
     ) -> None:
         self.group = group
         self.release = release
@@ -86,6 +89,8 @@ class HeldRelease:
         self.signature = signature
         self.segments = segments
         self.damaged = damaged
+        self.elsewhere = elsewhere
+        self.deepest = len(schema.levels) - 1
         self._schema = schema
         self._signature_number = signature_number
         self._shards = shards
@@ -99,17 +104,28 @@ class HeldRelease:
 
         Raises:
             PartitionNotFoundError: if no level up to `max_level` has a model that is not disabled.
-            SegmentDamagedError: if what must be looked at to know is damaged.
+            SegmentDamagedError, AwayError: if what must be looked at to know is damaged, or cannot be had now.
+            ReleaseNotReadyError: if what must be looked at to know is held by other workers.
         """
         found = self.remembered.get(values)
         if found is None:
             # In a damaged release a hold may be what leads past the damage, so nothing is remembered without it.
-            found = self._search(values, 0, disabled) if self.damaged else self._remember(values)
+            found = self._search(values, 0, disabled) if self.damaged else self._remember(values, disabled)
         if found is not None and disabled and found.key_id in disabled:
             found = self._search(values, found.use.fallback_level + 1, disabled)
         if found is None or found.use.fallback_level > max_level:
             raise PartitionNotFoundError(self._said(values, max_level, found))
         return found
+
+    def remember_as(self, former: "HeldRelease") -> None:
+        """Remember what this release with other segments remembered of those that are held here as well.
+
+        What a key resolves to never changes within a release. Called before anybody else knows of this one.
+        """
+        kept = set(map(id, self.segments.values()))
+        remembered = former.remembered.copy()  # at once: requests go on remembering meanwhile
+        self.remembered = {values: found for values, found in remembered.items() if id(found.segment) in kept}
+        self._codes = sum(len(known) for found in self.remembered.values() for _, known in found.codes)
 
     def entry_resolved(self, segment: Segment, row: int, level: int) -> Resolved:
         """A row of one of this release's segments as a resolution at a fallback level. Raises SegmentDamagedError."""
@@ -153,8 +169,11 @@ class HeldRelease:
         if codes and any(position >= len(self.signature.inputs) for position, _ in codes):
             raise SegmentDamagedError(f"{key!r} has codes for an input that its group does not have")
 
-    def _remember(self, values: tuple[str, ...]) -> Resolved | None:
-        found = self._search(values, 0, frozenset())
+    def _remember(self, values: tuple[str, ...], disabled: frozenset[bytes]) -> Resolved | None:
+        try:
+            found = self._search(values, 0, frozenset())
+        except ReleaseNotReadyError:  # unless it is on hold: then nobody needs to look where it lies
+            return self._search(values, 0, disabled)
         if found is not None:
             self._keep(values, found, sum(len(known) for _, known in found.codes))
         return found
@@ -176,7 +195,12 @@ class HeldRelease:
             if identity in disabled:
                 continue
             if shard in self.damaged:
-                raise SegmentDamagedError(self.damaged[shard])
+                why = self.damaged[shard]
+                raise type(why)(why.detail)  # anew: what is raised keeps the whole call alive
+            if shard in self.elsewhere:
+                raise ReleaseNotReadyError(
+                    f"shard {shard} of release {self.release} of {self.group!r} is held by other workers"
+                )
             segment = self.segments.get(shard)
             row = segment.find(identity) if segment is not None else -1
             if segment is not None and row >= 0:

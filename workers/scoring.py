@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from registry.errors import Problem
 from workers.cache import ModelCache
 from workers.client import ModelUse, ScoreCall
-from workers.errors import prediction_failure
+from workers.errors import ReleaseNotReadyError, prediction_failure
 from workers.resolving import HeldRelease, Resolved
 from workers.runtimes.runtime import LoadedModel
 from workers.runtimes.sheet import Sheet
@@ -50,7 +50,8 @@ class Bulk:
         self.warm: list[tuple[int, LoadedModel]] = []
         self.cold: list[int] = []
         self.coded = False
-        self._resolve(held, call)
+        if call.disabled or call.max_level < held.deepest or not all(self.found):
+            self._resolve(held, call)
         for position, resolved in enumerate(self.found):
             at = 0
             if resolved is not None:
@@ -79,6 +80,8 @@ class Bulk:
             if resolved is None or disabled or resolved.use.fallback_level > max_level:
                 try:
                     found[position] = held.resolve(call.keys[position], max_level, disabled)
+                except ReleaseNotReadyError:  # the whole call is for another worker, who may hold all of it
+                    raise
                 except Problem as problem:
                     found[position] = None
                     self.problems[position] = problem

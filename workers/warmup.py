@@ -25,7 +25,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 class WarmUp:
-    """One thread that warms each release once, soon after it is held. Lives from `start` to `stop`."""
+    """One thread that warms each release once, soon after it is held, and again when more of it is.
+
+    Lives from `start` to `stop`.
+    """
 
     def __init__(self, holdings: Holdings, cache: ModelCache, loader: Loader, *, interval: float = 1.0) -> None:
         """`interval` is seconds between two looks for releases that are newly held."""
@@ -35,7 +38,7 @@ class WarmUp:
         self._interval = interval
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="warm-up", daemon=True)
-        self._warmed: set[str] = set()
+        self._warmed: set[tuple[str, frozenset[int]]] = set()  # manifests, and which shards were held
 
     def start(self) -> None:
         """Begin in the background."""
@@ -76,9 +79,10 @@ class WarmUp:
     def _wanted(self) -> Iterator[Resolved]:
         """Small models that are not loaded yet, release by release, fallback models first: many keys meet them."""
         for held in self._holdings.releases():
-            if held.manifest_digest in self._warmed:
+            place = (held.manifest_digest, frozenset(held.segments))
+            if place in self._warmed:
                 continue
-            self._warmed.add(held.manifest_digest)
+            self._warmed.add(place)
             for resolved in _models(held):
                 if not self._cache.is_large(resolved.heap) and self._cache.peek(resolved.identity) is None:
                     yield resolved

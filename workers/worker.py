@@ -81,9 +81,16 @@ class LocalWorker:
                 if not address:
                     return None
                 scores = packed.score(resolved, address, call.features)
+        except ReleaseNotReadyError:
+            raise
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
             return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
+
+    def begin(self, call: ScoreCall) -> "asyncio.Future[ScoreAnswer] | None":
+        """See `WorkerClient.begin`: what must be waited for here is awaited."""
+        del call
+        return None
 
     async def score(self, call: ScoreCall) -> ScoreAnswer:
         """See `WorkerClient.score`."""
@@ -117,6 +124,8 @@ class LocalWorker:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
             predict = await self._predictor(resolved)
             scores = await self._run(partial(predict, call.features), large=len(call.features) > INLINE_ROWS)
+        except ReleaseNotReadyError:
+            raise
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
             return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)

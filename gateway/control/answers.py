@@ -47,8 +47,11 @@ class ProblemJson(TypedDict):
     row: NotRequired[int]
 
 
-class GroupJson(TypedDict):
-    """A group: one family of models with the same key fields and signature."""
+class GroupShapeJson(TypedDict):
+    """What a group is: one family of models with the same key fields and signature.
+
+    In a house of seats (see the placement of a group) `replicas` seats of the pool hold each of its shards.
+    """
 
     name: str
     key: list[str]
@@ -57,6 +60,13 @@ class GroupJson(TypedDict):
     signature: SignatureJson
     auto_release: bool
     suspended: bool
+    replicas: int
+    pool: str
+
+
+class GroupJson(GroupShapeJson):
+    """A group as listings show it."""
+
     created: Time
 
 
@@ -257,73 +267,19 @@ class MemberJson(TypedDict):
     metadata: dict[str, str]
 
 
-class ServingMemberJson(TypedDict):
-    """A member that serves a shard."""
+class SeatedJson(TypedDict):
+    """How many seats hold shards of the live release, and of its shards how many move and how many nobody serves."""
 
-    id: str
-    uri: str
-    state: MemberState
-
-
-class LookupJson(TypedDict):
-    """Where a key is served and which model answers; members in order of preference; good for `ttl` seconds."""
-
-    group: str
-    key: KeyText
-    shard: int
-    slot: int
-    release: int
-    deployment: str
-    version: int
-    model_key: KeyText
-    fallback_level: int
-    members: list[ServingMemberJson]
-    revision: str
-    ttl: float
-
-
-class ServicesJson(TypedDict):
-    """Members by the service they offer."""
-
-    services: dict[str, list[MemberJson]]
-    revision: str
-
-
-class MappedReleaseJson(TypedDict):
-    """A release that members map: its manifest's digest, shard count, models and bytes."""
-
-    release: int
-    manifest: Digest
-    shards: int
-    models: int
-    bytes: int
-
-
-class GroupViewJson(TypedDict):
-    """A group as requests see it at one revision."""
-
-    name: str
-    key: list[str]
-    shard_by: list[str]
-    fallback: list[list[str]]
-    signature: SignatureJson
-    auto_release: bool
-    suspended: bool
-    disabled: int
-    deployments: dict[str, DeploymentJson]
-    releases: list[MappedReleaseJson]
-
-
-class SnapshotJson(TypedDict):
-    """Everything at one revision."""
-
-    revision: str
-    groups: list[GroupViewJson]
-    members: list[MemberJson]
+    seats: int
+    moving: int
+    unserved: int
 
 
 class GroupStatusJson(TypedDict):
-    """How one group fares: what is live and what is lost, stale or held in it."""
+    """How one group fares: what is live and what is lost, stale or held in it.
+
+    `seated` is null where every worker holds everything.
+    """
 
     name: str
     live: LiveJson | None
@@ -331,6 +287,9 @@ class GroupStatusJson(TypedDict):
     stale: int
     held: list[HoldJson]
     shards: int
+    replicas: int
+    pool: str
+    seated: SeatedJson | None
     models: int
     newest_release: ReleaseJson | None
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, ValidationError, WithJsonSchema
 
 from gateway.errors import BodyInvalidError
-from registry.records import HoldAction
+from registry.groups import MAX_REPLICAS
+from registry.records import DEFAULT_POOL, DEFAULT_REPLICAS, HoldAction
 from registry.signature import MAX_INPUTS, MAX_WIDTH, Dtype, OutputKind
 
 MAX_NUMBER: Final = 2**31 - 1
@@ -39,6 +40,8 @@ _KEY_VALUE: Final = {
     ]
 }
 _MOMENT: Final = {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
+Replicas = Annotated[Whole, Field(json_schema_extra={"minimum": 1, "maximum": MAX_REPLICAS})]
+PoolName = Annotated[str, Field(json_schema_extra={"pattern": GROUP_PATTERN})]
 _LABEL: Final = {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]}
 # Unions and free values are judged by the registry, which names the member at fault without naming a branch.
 KeyValue = Annotated[Any, WithJsonSchema(_KEY_VALUE)]
@@ -86,7 +89,10 @@ class SignatureBody(Body):
 
 
 class GroupBody(Body):
-    """A new group. `shard_by` (default: all key fields) and each `fallback` level are subsets of `key`."""
+    """A new group. `shard_by` (default: all key fields) and each `fallback` level are subsets of `key`.
+
+    `replicas` and `pool` say where its shards are held; see its placement.
+    """
 
     name: Annotated[str, Field(json_schema_extra={"pattern": GROUP_PATTERN})]
     key: Annotated[list[KeyField], Field(json_schema_extra={"minItems": 1, "maxItems": 8, **_DISTINCT})]
@@ -94,6 +100,15 @@ class GroupBody(Body):
     shard_by: Annotated[list[KeyField], Field(json_schema_extra=_DISTINCT)] = []
     fallback: list[list[KeyField]] = []
     auto_release: bool = True
+    replicas: Replicas = DEFAULT_REPLICAS
+    pool: PoolName = DEFAULT_POOL
+
+
+class PlacementBody(Body):
+    """How many seats hold each shard of a group, and of which pool of workers; what is left out stays as it is."""
+
+    replicas: Replicas | None = None
+    pool: PoolName | None = None
 
 
 class NamedVersionBody(Body):

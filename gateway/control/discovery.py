@@ -11,14 +11,14 @@ from starlette.responses import Response
 
 from discovery.errors import SnapshotUnavailableError
 from discovery.lookup import group_view, lookup
-from discovery.snapshot import Revision, Snapshot
+from discovery.snapshot import GroupView, Revision, Snapshot
 from gateway.context import Context
 from gateway.control import reading
-from gateway.control.answers import LookupJson, ServicesJson, SnapshotJson
 from gateway.control.bodies import GROUP_PATTERN
+from gateway.control.discovery_answers import LookupJson, ServicesJson, SnapshotJson
 from gateway.control.operation import KEY, KEY_PROBLEMS, Answer, Operation, Parameter
 from gateway.control.replies import reply
-from gateway.control.shapes import services_json, snapshot_json
+from gateway.control.shapes import services_json, snapshot_json, standing_json
 from gateway.errors import ParameterInvalidError
 
 _REVISION: Final = re.compile(r".{1,64}-[0-9]{1,18}", re.ASCII)
@@ -32,6 +32,7 @@ async def look_up(context: Context, request: Request) -> Response:
         raise ParameterInvalidError("the parameter group is required", field="group")
     snapshot = current_snapshot(context)
     view = group_view(snapshot, name)
+    explain = _explain(given, view)
     values = view.schema.parse(given)
     found = lookup(snapshot, name, values)
     use = await context.worker.resolve(name, found.release, values, len(view.schema.fallback), view.disabled)
@@ -49,7 +50,19 @@ async def look_up(context: Context, request: Request) -> Response:
         revision=str(found.revision),
         ttl=found.ttl,
     )
+    if explain:
+        answer["explanation"] = [standing_json(candidate) for candidate in found.placement.candidates]
     return reply(answer)
+
+
+def _explain(given: dict[str, str], view: GroupView) -> bool:
+    """Whether an explanation is asked for; in a group with a key field of that name the parameter is that field."""
+    if "explain" in view.schema.fields:
+        return False
+    text = given.pop("explain", "false")
+    if text not in ("true", "false"):
+        raise ParameterInvalidError("explain is true or false", field="explain")
+    return text == "true"
 
 
 async def list_services(context: Context, request: Request) -> Response:
@@ -91,6 +104,12 @@ def current_snapshot(context: Context) -> Snapshot:
 _GROUP: Final = Parameter(
     "group", "query", "the group's name", {"type": "string", "pattern": GROUP_PATTERN}, required=True
 )
+_EXPLAIN: Final = Parameter(
+    "explain",
+    "query",
+    "also tell of every member why it stands where it stands; in a group with a key field `explain` it is that field",
+    {"type": "boolean", "default": False},
+)
 _SINCE: Final = Parameter(
     "since", "query", "a `revision` of an earlier answer; an unknown one is answered at once", {"type": "string"}
 )
@@ -110,7 +129,7 @@ OPERATIONS: Final = (
         "Where one key is served, and which model answers",
         (Answer(200, "shard, model and members", LookupJson),),
         look_up,
-        parameters=(_GROUP, KEY),
+        parameters=(_GROUP, _EXPLAIN, KEY),
         problems=(
             "group_not_found",
             "nothing_live",

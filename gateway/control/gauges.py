@@ -7,15 +7,17 @@ from SQL. No label ever names a model.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from discovery.snapshot import Member, MemberState
 from gateway.context import Context
 from registry.deployments import get_deployments
 from registry.errors import Problem
@@ -27,6 +29,7 @@ from registry.versions import count_heads
 log = logging.getLogger("manymodels.gateway")
 
 MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
+SERVICES: Final = "+"  # between what one member serves
 STATES: Final = ("registered", "live", "lost", "stale", "failed", "held")
 
 
@@ -59,6 +62,9 @@ class _Computed(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("manymodels_ready", "1 if this process is ready", float(self._context.ready()))
+        snapshot = self._context.watcher.current
+        if snapshot is not None:
+            yield members_of(snapshot.members)
         try:
             groups = read_groups(self._context)
         except Problem as problem:
@@ -83,6 +89,16 @@ def metrics_of(groups: list[GroupGauges]) -> Iterator[Metric]:
             models.add_metric([group.name, state], count)
     yield age
     yield models
+
+
+def members_of(members: Iterable[Member]) -> Metric:
+    """The gauge of members, each counted once for all that it serves; states without a member are shown as well."""
+    counts = Counter((SERVICES.join(member.services), member.state) for member in members)
+    gauge = GaugeMetricFamily("manymodels_members", "Members by state", labels=["services", "state"])
+    for services in sorted({services for services, _ in counts}):
+        for state in get_args(MemberState):
+            gauge.add_metric([services, state], counts[services, state])
+    return gauge
 
 
 def read_groups(context: Context) -> list[GroupGauges]:

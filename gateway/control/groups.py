@@ -1,4 +1,4 @@
-"""Groups: create, list, show, delete."""
+"""Groups: create, list, show, place, delete."""
 
 from typing import Final
 
@@ -9,12 +9,12 @@ from starlette.responses import Response
 from gateway.context import Context
 from gateway.control import reading
 from gateway.control.answers import GroupDetailJson, GroupJson, GroupListJson, LiveJson
-from gateway.control.bodies import GroupBody
+from gateway.control.bodies import GroupBody, PlacementBody
 from gateway.control.operation import BODY_PROBLEMS, GROUP, Answer, Lead, Operation, Parameter, Payload
 from gateway.control.replies import empty_reply, reply
 from gateway.control.shapes import group_json, live_json
 from registry.deployments import get_deployments
-from registry.groups import create_group, delete_group, get_group, list_groups
+from registry.groups import create_group, delete_group, get_group, list_groups, place_group
 from registry.holds import list_holds
 from registry.keys import KeySchema
 from registry.records import Group
@@ -35,7 +35,16 @@ def _create(context: Context, body: GroupBody) -> Group:
     schema = KeySchema(tuple(body.key), tuple(body.shard_by), tuple(tuple(level) for level in body.fallback))
     signature = Signature.from_json(body.signature.model_dump(exclude_unset=True), schema.fields)
     with context.database.write() as conn:
-        group = create_group(conn, body.name, schema, signature, auto_release=body.auto_release, now=context.clock())
+        group = create_group(
+            conn,
+            body.name,
+            schema,
+            signature,
+            auto_release=body.auto_release,
+            now=context.clock(),
+            replicas=body.replicas,
+            pool=body.pool,
+        )
     context.watcher.refresh()
     return group
 
@@ -91,6 +100,22 @@ def live_release(conn: Connection, group: Group, now: float) -> LiveJson | None:
     for name, deployment in current.deployments.items():
         return live_json(name, get_release(conn, group, deployment.release), current.promoted.get(name), now)
     return None
+
+
+async def place(context: Context, request: Request) -> Response:
+    """Say where the shards of a group are held."""
+    name = reading.group_name(request)
+    reading.options(request)
+    await find(context, name)
+    body = await reading.read_json(request, PlacementBody, context.settings.json_body_bytes)
+    return reply(group_json(await context.run(_place, context, name, body)))
+
+
+def _place(context: Context, name: str, body: PlacementBody) -> Group:
+    with context.database.write() as conn:
+        group = place_group(conn, name, replicas=body.replicas, pool=body.pool)
+    context.watcher.refresh()
+    return group
 
 
 async def delete(context: Context, request: Request) -> Response:
@@ -158,6 +183,21 @@ OPERATIONS: Final = (
         show,
         parameters=(GROUP,),
         problems=("group_not_found",),
+    ),
+    Operation(
+        "PUT",
+        "/v1/groups/{group}/placement",
+        "putPlacement",
+        "groups",
+        "Say how many seats of which pool hold each shard of a group",
+        (Answer(200, "the group", GroupJson),),
+        place,
+        description="Where workers hold shares, a discovery process moves the shards without a request being lost:"
+        " who held one serves it until those who are to hold it have it. Where every worker holds everything, this is"
+        " noted and changes nothing.",
+        parameters=(GROUP,),
+        payload=Payload("replicas, pool or both", PlacementBody, example={"replicas": 3, "pool": "default"}),
+        problems=("group_not_found", "group_invalid", *BODY_PROBLEMS),
     ),
     Operation(
         "DELETE",

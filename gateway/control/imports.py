@@ -10,7 +10,7 @@ from gateway.control import reading
 from gateway.control.answers import ImportJson, ImportListJson, RejectListJson
 from gateway.control.groups import find
 from gateway.control.operation import CURSOR, GROUP, LIMIT, NUMBER, Answer, Lead, Operation, Parameter, Payload
-from gateway.control.registration import RUNTIMES, read_runtime
+from gateway.control.registration import RUNTIMES, read_runtime, used_once_committed
 from gateway.control.replies import reply
 from gateway.control.shapes import import_json, reject_json
 from gateway.errors import ParameterInvalidError
@@ -44,15 +44,11 @@ async def upload(context: Context, request: Request) -> Response:
 def _create(
     context: Context, name: str, staged: str, digest: str, on_error: OnError, runtime: RuntimeName | None
 ) -> Import:
-    try:
-        with context.database.write() as conn:
-            group = get_group(conn, name)
-            item = create_import(
-                conn, group, source=staged, digest=digest, on_error=on_error, runtime=runtime, now=context.clock()
-            )
-    except Exception:
-        context.store.unstage(staged)  # nobody will ever ask for it
-        raise
+    with used_once_committed(context, staged), context.database.write() as conn:
+        group = get_group(conn, name)
+        item = create_import(
+            conn, group, source=staged, digest=digest, on_error=on_error, runtime=runtime, now=context.clock()
+        )
     if item.source != staged:  # the same file is being imported already: this copy is not needed
         context.store.unstage(staged)
     context.wake_builder()

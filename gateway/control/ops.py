@@ -12,6 +12,7 @@ from gateway.control.answers import HealthJson
 from gateway.control.gauges import exposition
 from gateway.control.operation import Answer, Operation
 from gateway.control.replies import reply
+from gateway.errors import DrainingError
 from workers.errors import ReleaseNotReadyError
 
 
@@ -21,11 +22,14 @@ async def live(_context: Context, _request: Request) -> Response:
 
 
 async def ready(context: Context, _request: Request) -> Response:
-    """Say whether this process holds every live release.
+    """Say whether this process holds every live release, and is not about to stop.
 
     Raises:
+        DrainingError: if it is.
         SnapshotUnavailableError, ReleaseNotReadyError: which say what is still awaited.
     """
+    if context.draining.is_set():
+        raise DrainingError("this process is being stopped")
     if context.watcher.current is None:
         raise SnapshotUnavailableError("this process has not read its first snapshot yet")
     if not context.ready():
@@ -56,7 +60,7 @@ OPERATIONS: Final = (
         "Whether this process is ready to answer",
         (Answer(200, "it is", HealthJson),),
         ready,
-        problems=("snapshot_unavailable", "release_not_ready"),
+        problems=("draining", "snapshot_unavailable", "release_not_ready"),
     ),
     Operation(
         "GET",

@@ -5,7 +5,8 @@ process is carried out by the one builder, and a caller who goes away loses noth
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, cast, get_args
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from gateway.control.groups import find
 from gateway.control.operation import GROUP, KEY, KEY_PROBLEMS, Answer, Operation, Parameter, Payload
 from gateway.control.replies import reply
 from gateway.errors import ParameterInvalidError, RecordedProblemError
-from registry.errors import MetaInvalidError
+from registry.errors import MetaInvalidError, OutcomeUnknownError
 from registry.keys import PartitionKey
 from registry.meta import meta_body, parse_meta
 from registry.records import RuntimeName, Task
@@ -67,13 +68,24 @@ def _meta_header(request: Request) -> bytes:
     return values[0] if values else b""
 
 
-def _enqueue(context: Context, group: str, payload: Mapping[str, Any]) -> int:
+@contextmanager
+def used_once_committed(context: Context, staged: str) -> Iterator[None]:
+    """Around a transaction that names an upload: without it nobody will ever ask for the upload, and it goes.
+
+    Where nobody knows whether it was committed the upload stays, for whoever may carry it out; else gc removes it.
+    """
     try:
-        with context.database.write() as conn:
-            task = enqueue(conn, "prove", group, payload, context.clock())
-    except Exception:
-        context.store.unstage(payload["staged"])  # nobody will ever ask for it
+        yield
+    except OutcomeUnknownError:
         raise
+    except Exception:
+        context.store.unstage(staged)
+        raise
+
+
+def _enqueue(context: Context, group: str, payload: Mapping[str, Any]) -> int:
+    with used_once_committed(context, payload["staged"]), context.database.write() as conn:
+        task = enqueue(conn, "prove", group, payload, context.clock())
     context.wake_builder()
     return task
 

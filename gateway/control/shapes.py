@@ -3,22 +3,25 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from discovery.placement import Candidate
+from discovery.seating import holds_everything, living_seats, unserved
+from discovery.seats import GroupSeats
 from discovery.snapshot import GroupView, LiveRelease, Member, Snapshot
 from gateway.control.answers import (
     DeploymentJson,
     GroupJson,
-    GroupViewJson,
+    GroupShapeJson,
     HoldJson,
     ImportJson,
     LiveJson,
-    MappedReleaseJson,
     MemberJson,
     RejectJson,
     ReleaseJson,
-    SnapshotJson,
+    SeatedJson,
     VersionHistoryJson,
     VersionJson,
 )
+from gateway.control.discovery_answers import GroupViewJson, MappedReleaseJson, SnapshotJson, StandingJson
 from registry.imports import Reject
 from registry.records import Deployment, Group, Hold, Import, Release, Version
 from registry.versions import VersionHistory
@@ -36,6 +39,10 @@ def optional_time(seconds: float | None) -> str | None:
 
 def group_json(group: Group) -> GroupJson:
     """A group as listings show it."""
+    return {**_shape(group), "created": time_text(group.created)}
+
+
+def _shape(group: Group | GroupView) -> GroupShapeJson:
     return {
         "name": group.name,
         "key": list(group.schema.fields),
@@ -44,7 +51,8 @@ def group_json(group: Group) -> GroupJson:
         "signature": group.signature.to_json(),
         "auto_release": group.auto_release,
         "suspended": group.suspended,
-        "created": time_text(group.created),
+        "replicas": group.replicas,
+        "pool": group.pool,
     }
 
 
@@ -187,19 +195,46 @@ def snapshot_json(snapshot: Snapshot) -> SnapshotJson:
 
 def _view_json(view: GroupView) -> GroupViewJson:
     return {
-        "name": view.name,
-        "key": list(view.schema.fields),
-        "shard_by": list(view.schema.shard_by),
-        "fallback": [list(level) for level in view.schema.fallback],
-        "signature": view.signature.to_json(),
-        "auto_release": view.auto_release,
-        "suspended": view.suspended,
+        **_shape(view),
         "disabled": len(view.disabled),
         "deployments": {
             name: {"release": item.release.number, "traffic": item.traffic} for name, item in view.deployments.items()
         },
         "releases": [_mapped_json(release) for release in view.wanted],
+        "seats": {str(count): [list(names) for names in seats] for count, seats in view.seats.items()},
+        "moves": {
+            str(count): {
+                str(shard): {"coming": list(move.coming), "former": list(move.former)} for shard, move in moves.items()
+            }
+            for count, moves in view.moves.items()
+        },
     }
+
+
+def standing_json(candidate: Candidate) -> StandingJson:
+    """How a member stands for a shard."""
+    member, why = candidate.member, candidate.why
+    return {
+        "id": member.id,
+        "uri": member.uri,
+        "state": member.state,
+        "rank": why.rank,
+        "reason": why.reason,
+        "seat": why.seat,
+        "zone": why.zone,
+        "score": why.score / 2**64,
+    }
+
+
+def seated_json(snapshot: Snapshot, view: GroupView, shards: int) -> SeatedJson | None:
+    """How the seats of a group fare for a release of so many shards; None where every worker holds everything."""
+    if not view.seats:
+        return None
+    names = {seat for seats in view.seats.get(shards, ()) for seat in seats}
+    whole = any(holds_everything(member) for member in snapshot.members)
+    living = living_seats(snapshot.members)
+    lost = [] if whole else unserved(GroupSeats(view.seats, view.moves), shards, living, ())
+    return {"seats": len(names), "moving": len(view.moves.get(shards, ())), "unserved": len(lost)}
 
 
 def _mapped_json(release: LiveRelease) -> MappedReleaseJson:

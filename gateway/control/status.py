@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from discovery.snapshot import Snapshot
+from discovery.snapshot import GroupView, Snapshot
 from gateway.context import Context
 from gateway.control import reading
 from gateway.control.answers import CacheJson, GroupStatusJson, PacksJson, StatusJson
@@ -14,7 +14,7 @@ from gateway.control.discovery import current_snapshot
 from gateway.control.groups import live_release
 from gateway.control.operation import Answer, Operation
 from gateway.control.replies import reply
-from gateway.control.shapes import hold_json, member_json, release_json
+from gateway.control.shapes import hold_json, member_json, release_json, seated_json
 from registry.groups import list_groups
 from registry.holds import list_holds
 from registry.records import Group
@@ -47,20 +47,24 @@ def _group(conn: Connection, group: Group, snapshot: Snapshot, now: float) -> Gr
     live = live_release(conn, group, now)
     report = get_release(conn, group, live["release"]).report if live is not None else {}
     releases = list_releases(conn, group, 1)
+    view = snapshot.groups.get(group.name)
+    shards = _shards(view)
     return {
         "name": group.name,
         "live": live,
         "lost": int(report.get("lost", 0)),
         "stale": int(report.get("stale", 0)),
         "held": [hold_json(hold) for hold in list_holds(conn, group, now)],
-        "shards": _shards(snapshot, group.name),
+        "shards": shards,
+        "replicas": group.replicas,
+        "pool": group.pool,
+        "seated": seated_json(snapshot, view, shards) if view is not None and shards else None,
         "models": count_heads(conn, group),
         "newest_release": release_json(releases[0]) if releases else None,
     }
 
 
-def _shards(snapshot: Snapshot, name: str) -> int:
-    view = snapshot.groups.get(name)
+def _shards(view: GroupView | None) -> int:
     deployments = view.deployments.values() if view is not None else ()
     return next((item.release.manifest.shards for item in deployments), 0)
 

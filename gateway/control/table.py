@@ -54,10 +54,16 @@ TABLE: Final[tuple[Operation, ...]] = (
 )
 
 
+# What every service of a cluster answers; a worker is asked for predicts besides, which the front serves itself.
+_EVERYWHERE: Final = frozenset({"discovery", "operations"})
+
+
 def control_routes(context: Context) -> list[BaseRoute]:
     """The routes of one process. Data routes stand among them for their 405 alone; the front serves them itself."""
     by_path: dict[str, dict[str, Handler | None]] = {}
     for operation in TABLE:
+        if not context.role.controls and operation.tag not in _EVERYWHERE:
+            continue
         by_path.setdefault(operation.path, {})[operation.method] = operation.handler
     return [Route(path, _endpoint(context, handlers), methods=list(handlers)) for path, handlers in by_path.items()]
 

@@ -89,9 +89,8 @@ def _output_column(
 
 def _level_column(answer: BulkAnswer, unanswered: NDArray[np.bool_]) -> pa.Array:
     rows = answer.rows
-    by_key = np.array([-1 if use is None else use.fallback_level for use in answer.scored.models], dtype=np.int8)
     found = np.full(rows.total, -1, dtype=np.int8)
-    found[rows.places] = by_key[rows.key_rows]
+    found[rows.places] = answer.levels
     return pa.array(found, mask=unanswered | (found < 0))
 
 

@@ -3,11 +3,13 @@
 JSON and Arrow differ only in how rows are read and answers written; between them lies the same scoring.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from discovery.lookup import live_deployment
 from discovery.snapshot import DeploymentView, GroupView
@@ -27,11 +29,13 @@ class BulkAnswer:
     Attributes:
         rows: what was asked; its `errors` now hold every row that has no prediction.
         scored: scores of the scored rows, in the order of `rows.places`, and the models that gave them.
+        levels: int64, shape (scored rows,): fallback level of each row's model, -1 for none.
         deployment: that answered.
     """
 
     rows: BulkRows
     scored: ScoreAnswer
+    levels: NDArray[np.int64]
     deployment: DeploymentView
 
 
@@ -53,31 +57,26 @@ async def score_bulk(view: GroupView, rows: BulkRows, worker: WorkerClient, metr
     )
     scored = await worker.score(call)
     _add_errors(rows, scored)
-    _count_levels(rows, scored, metrics)
-    return BulkAnswer(rows, scored, deployment)
+    of_keys = [-1 if use is None else use.fallback_level for use in scored.models]
+    levels = np.array(of_keys, dtype=np.int64)[rows.key_rows]
+    for level, count in enumerate(np.bincount(levels[levels >= 0]).tolist()):
+        if count:
+            metrics.level_answered(level, count)
+    return BulkAnswer(rows, scored, levels, deployment)
 
 
 def json_answer(answer: BulkAnswer, reader: AnswerReader) -> bytes:
     """The JSON body of a bulk answer."""
     rows, deployment = answer.rows, answer.deployment
-    predictions = _with_errors_null(spread(reader.predictions(answer.scored.scores), rows.places, rows.total), rows)
     body: dict[str, Any] = {
-        "predictions": predictions,
-        "fallback_level": levels(answer),
+        "predictions": _by_row(reader.predictions(answer.scored.scores), rows),
+        "fallback_level": _by_row(answer.levels.tolist(), rows),
         "releases": {deployment.name: deployment.release.number},
         "errors": [error_json(row, rows.errors[row]) for row in sorted(rows.errors)],
     }
     if rows.explain:
         body |= _explanation(answer)
     return orjson.dumps(body)
-
-
-def levels(answer: BulkAnswer) -> list[int | None]:
-    """Fallback level of each row's model; None where there is no prediction."""
-    rows = answer.rows
-    by_key = [None if use is None else use.fallback_level for use in answer.scored.models]
-    found = [by_key[key] for key in rows.key_rows.tolist()]
-    return _with_errors_null(spread(found, rows.places, rows.total), rows)
 
 
 def error_json(row: int, problem: Problem) -> dict[str, Any]:
@@ -98,15 +97,9 @@ def _add_errors(rows: BulkRows, scored: ScoreAnswer) -> None:
         rows.errors.setdefault(int(rows.places[index]), NonFinitePredictionError(NON_FINITE))
 
 
-def _count_levels(rows: BulkRows, scored: ScoreAnswer, metrics: DataMetrics) -> None:
-    by_key = np.array([-1 if use is None else use.fallback_level for use in scored.models], dtype=np.int64)
-    by_row = by_key[rows.key_rows]
-    for level, count in enumerate(np.bincount(by_row[by_row >= 0]).tolist()):
-        if count:
-            metrics.level_answered(level, count)
-
-
-def _with_errors_null(values: list[Any], rows: BulkRows) -> list[Any]:
+def _by_row(scored: Sequence[Any], rows: BulkRows) -> list[Any]:
+    """Values of the scored rows at their places among all rows; None where there is an error."""
+    values = spread(scored, rows.places, rows.total)
     for row in rows.errors:
         values[row] = None
     return values
@@ -125,8 +118,4 @@ def _explanation(answer: BulkAnswer) -> dict[str, Any]:
             known[use] = len(models)
             models.append(orjson.Fragment(model_json(use, answer.deployment)))
         index_of.append(known[use])
-    per_row = [index_of[key] for key in rows.key_rows.tolist()]
-    return {
-        "models": models,
-        "model_index": _with_errors_null(spread(per_row, rows.places, rows.total), rows),
-    }
+    return {"models": models, "model_index": _by_row([index_of[key] for key in rows.key_rows.tolist()], rows)}

@@ -5,7 +5,7 @@ number. Whole columns are judged at once by the set of their types, which for cl
 cell; only a column with something odd in it is looked at cell by cell.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -94,6 +94,13 @@ def number_column(spec: InputSpec, cells: Sequence[Any], fault: Fault) -> tuple[
     return floats, _exact_column(cells) if exact else None
 
 
+def tell_absent(spec: InputSpec, rows: Iterable[int], fault: Fault) -> None:
+    """Tell rows that leave out an input which has no default; they share their problem."""
+    problem = _absent(spec)
+    for row in rows:
+        fault(row, problem)
+
+
 def beyond_float64(column: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """The column, if float64 would lose some of its integers; None if not."""
     return column if column.max(initial=0) > EXACT or column.min(initial=0) < -EXACT else None
@@ -158,7 +165,11 @@ def _number_of_nothing(spec: InputSpec, cell: Any) -> float:
 
 def _refuse_absent(spec: InputSpec) -> None:
     if spec.required:
-        raise FeatureMissingError(f"the input {spec.name!r} is missing and has no default", field=spec.name)
+        raise _absent(spec)
+
+
+def _absent(spec: InputSpec) -> FeatureMissingError:
+    return FeatureMissingError(f"the input {spec.name!r} is missing and has no default", field=spec.name)
 
 
 def _refuse_null(spec: InputSpec) -> None:

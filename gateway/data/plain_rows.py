@@ -77,9 +77,12 @@ def _finished(column: NDArray[np.float64], spec: InputSpec, named: frozenset[str
     if spec.from_key is not None:
         column[:] = np.nan  # until the key feeds it
     elif spec.name not in named:
-        if spec.required or (spec.dtype == "int64" and abs(number(spec, ABSENT)) > EXACT):
+        if spec.required:
             return False
-        column[:] = number(spec, ABSENT)
+        default = number(spec, ABSENT)
+        if spec.dtype == "int64" and abs(default) > EXACT:
+            return False
+        column[:] = default
     elif spec.dtype == "float32":
         if np.nanmax(np.abs(column), initial=0.0) > FLOAT32_MAX:
             return False

@@ -13,8 +13,6 @@ from functools import partial
 from time import perf_counter
 from typing import Final
 
-import orjson
-
 from discovery.errors import SnapshotUnavailableError
 from discovery.lookup import group_view
 from discovery.snapshot import GroupView
@@ -39,17 +37,16 @@ from gateway.data.portions import LEAST_BYTES
 from gateway.data.rows import RowReader
 from gateway.data.single import read_call, written
 from gateway.errors import (
-    DeadlineError,
-    InternalError,
+    DrainingError,
     OverloadedError,
     ParameterInvalidError,
     UnsupportedMediaTypeError,
 )
 from gateway.metrics import DataMetrics
-from gateway.problems import CLIENT_LEFT, problem_body, problem_headers, status_of
-from gateway.problems import MEDIA_TYPE as PROBLEM
-from gateway.reply import Reply
-from registry.errors import Problem
+from gateway.problems import CLIENT_LEFT, refusal
+from gateway.reply import Later, Reply
+from workers.client import ScoreAnswer
+from workers.errors import DeadlineError
 
 log = logging.getLogger("manymodels.gateway")
 
@@ -72,8 +69,8 @@ class DataPlane:
         self._single = _Route("predict", context.settings.max_in_flight, self._metrics)
         self._bulk = _Route("bulk", context.settings.max_bulk_in_flight, self._metrics)
 
-    def predict_now(self, group: str, headers: Headers, raw: bytes, request_id: bytes) -> Reply | None:
-        """The answer to a single predict, refusals included, where it can be given without waiting.
+    def predict_now(self, group: str, headers: Headers, raw: bytes, request_id: bytes) -> Reply | Later | None:
+        """The answer to a single predict, refusals included, where it can be given without waiting here.
 
         None if a model must be loaded, or if the headers or the body's size need a closer look: `predict` takes it.
         """
@@ -85,7 +82,11 @@ class DataPlane:
             call, deployment = read_call(view, rows, raw, self._settings.max_instances)
             scored = self._context.worker.score_now(call)
             if scored is None:
-                return None
+                begun = self._context.worker.begin(call)
+                if begun is None:
+                    return None
+                write = partial(written, deployment=deployment, answers=answers, metrics=self._metrics)
+                return self._single.later(begun, write, request_id, started)
             body = written(scored, deployment, answers, self._metrics)
         except Exception as error:  # noqa: BLE001 - told to the caller, and logged where it is ours
             return self._single.failed(error, request_id, started)
@@ -202,8 +203,7 @@ class _Route:
     async def serve(self, answer: Callable[[], Awaitable[Answer]], send: Send, request_id: bytes) -> None:
         started = perf_counter()
         if self._under_way >= self._limit:
-            full = OverloadedError(f"{self._limit} requests are under way in this process; try again in a moment")
-            await self.failed(full, request_id, started).send(send)
+            await self.failed(self._full(), request_id, started).send(send)
             return
         self._under_way += 1
         try:
@@ -220,25 +220,43 @@ class _Route:
         finally:
             self._under_way -= 1
 
+    def later(
+        self,
+        begun: "asyncio.Future[ScoreAnswer]",
+        write: Callable[[ScoreAnswer], bytes],
+        request_id: bytes,
+        started: float,
+    ) -> Later | Reply:
+        """Bound, count and answer a request whose scores are on their way; `write` makes JSON of them."""
+        if self._under_way >= self._limit:
+            return self.failed(self._full(), request_id, started)
+        self._under_way += 1
+
+        def make(done: "asyncio.Future[ScoreAnswer]") -> Reply:
+            self._under_way -= 1
+            try:
+                body = write(done.result())
+            except asyncio.CancelledError:
+                return self.failed(DrainingError("this process is being stopped"), request_id, started)
+            except Exception as error:  # noqa: BLE001 - told to the caller, and logged where it is ours
+                return self.failed(error, request_id, started)
+            return self.answered(body, JSON, request_id, started)
+
+        return Later(begun, make)
+
+    def _full(self) -> OverloadedError:
+        return OverloadedError(f"{self._limit} requests are under way in this process; try again in a moment")
+
     def answered(self, body: bytes, media_type: bytes, request_id: bytes, started: float) -> Reply:
         """Count an answer."""
         self._metrics.answered(self._name, 200, perf_counter() - started)
         return Reply(200, body, media_type, request_id)
 
     def failed(self, error: Exception, request_id: bytes, started: float) -> Reply:
-        """Count a refusal; an error of ours is logged in full and told without internals."""
-        named = request_id.decode()
-        if isinstance(error, Problem):
-            problem = error
-            if status_of(problem) == 500:
-                log.error("request %s: %s: %s", named, type(problem).__name__, problem.detail)
-        else:
-            log.error("request %s failed", named, exc_info=error)
-            problem = InternalError("an internal error; the log has it by this id")
-        status = status_of(problem)
-        self._metrics.answered(self._name, status, perf_counter() - started)
-        more = [(name.encode(), value.encode()) for name, value in problem_headers(status).items()]
-        return Reply(status, orjson.dumps(problem_body(problem, named)), PROBLEM.encode(), request_id, more)
+        """Count a refusal."""
+        reply = refusal(error, request_id)
+        self._metrics.answered(self._name, reply.status, perf_counter() - started)
+        return reply
 
 
 def _check_media_type(declared: DeclaredBody, allowed: frozenset[bytes]) -> None:

@@ -15,19 +15,24 @@ from numpy.typing import NDArray
 from gateway.data.cells import (
     ABSENT,
     EXACT,
+    NAN,
     Fault,
     beyond_float64,
     from_key_text,
     is_quick,
+    number,
     number_column,
+    tell_absent,
     tell_rows,
     text_column,
 )
-from gateway.errors import BodyInvalidError, FeatureUnknownError, RowWidthError
+from gateway.errors import BodyInvalidError, FeatureUnknownError, RowWidthError, TooManyRowsError
 from registry.errors import Problem
 from registry.signature import FLOAT32_MAX, InputSpec, Signature
 from workers.features import Features, Matrix
 
+_NOTHING_KIND: Final = type(ABSENT)  # which no cell of JSON is of
+MOST_LOOSE_CELLS: Final = 1 << 20  # of objects that leave most of the names out which others use
 MOST_CELLS: Final = 1 << 27  # of the inputs and of the outputs of one call: a gibibyte of float64 each
 
 
@@ -50,6 +55,9 @@ class RowReader:
             if all(spec.dtype in ("float64", "int64") for spec in signature.inputs) and not self._fed
             else ()
         )
+
+        self._names = frozenset(spec.name for spec in self._sent)
+        self._absent = np.array([_absent_cell(spec) for spec in signature.inputs], dtype=np.float64)
 
     @cached_property
     def sent_names(self) -> tuple[str, ...]:
@@ -85,16 +93,25 @@ class RowReader:
         Inputs fed from the key are left as NaN; see `feed`.
         """
         matrix = np.empty((rows, len(self.inputs)), dtype=np.float64)
+        if not self._names <= columns.keys():
+            matrix[:] = self._absent  # at one go: a signature may have thousands of inputs that nobody names
         texts: dict[int, Sequence[str | None]] = {}
         exact: dict[int, NDArray[np.int64]] = {}
+        hopeless = False  # every row has its fault already, and one is told of each
         for position, spec in enumerate(self.inputs):
             if spec.from_key is not None:
                 matrix[:, position] = np.nan
                 continue
             cells = columns.get(spec.name)
             if cells is None:
-                cells = [ABSENT] * rows
-            if spec.dtype == "string":
+                if spec.required and not hopeless:
+                    tell_absent(spec, range(rows), fault)
+                    hopeless = True
+                if spec.dtype == "string":
+                    texts[position] = [spec.default] * rows
+                elif spec.dtype == "int64" and spec.default is not None and not -EXACT <= int(spec.default) <= EXACT:
+                    exact[position] = np.full(rows, spec.default, dtype=np.int64)
+            elif spec.dtype == "string":
                 matrix[:, position] = np.nan
                 texts[position] = self._texts(spec, cells, fault)
             else:
@@ -180,7 +197,8 @@ class RowReader:
             else:
                 fault(index, self.unknown(next(name for name in row if name not in allowed)))
             readable.append({})
-        return {name: [row.get(name, ABSENT) for row in readable] for name in allowed}
+        named = _named(readable, allowed)
+        return {name: [row.get(name, ABSENT) for row in readable] for name in named.union(key_fields)}
 
     def unknown(self, name: str) -> FeatureUnknownError:
         """The refusal of a name that is no input (or that the key feeds)."""
@@ -194,6 +212,34 @@ class RowReader:
         if is_quick(spec, set(map(type, cells))):
             return list(cells)
         return text_column(spec, cells, fault)
+
+
+def _absent_cell(spec: InputSpec) -> float:
+    """What stands in the matrix for an input that no row names."""
+    if spec.dtype == "string" or spec.required or spec.from_key is not None:
+        return NAN
+    return number(spec, ABSENT)
+
+
+def _named(rows: Sequence[Mapping[str, Any]], allowed: frozenset[str]) -> frozenset[str]:
+    """The names that any of these rows has.
+
+    Raises:
+        TooManyRowsError: if between them they name so much, and each so little of it, that a body of little size would
+            become a table of great size.
+    """
+    given = sum(map(len, rows))
+    if given == len(rows) * len(allowed):
+        return allowed
+    named = frozenset[str]().union(*rows)
+    cells = len(rows) * len(named)
+    if cells > MOST_LOOSE_CELLS and given * 8 < cells:
+        most = MOST_LOOSE_CELLS // len(named)
+        raise TooManyRowsError(
+            f"{len(rows):,} objects name {len(named):,} inputs between them and few each; send {most:,} such rows at "
+            'once, or "columns" and "data"'
+        )
+    return named
 
 
 def columns_of_arrays(names: Sequence[str], rows: Sequence[Any], fault: Fault) -> dict[str, Sequence[Any]]:
@@ -219,12 +265,34 @@ def _fill(
     matrix: Matrix, position: int, spec: InputSpec, cells: Sequence[Any], fault: Fault
 ) -> NDArray[np.int64] | None:
     """Fill a column of the matrix; answers it as int64 where float64 would lose some of its integers."""
-    column = _quick_column(spec, cells) if is_quick(spec, set(map(type, cells))) else None
+    kinds = set(map(type, cells))
+    if _NOTHING_KIND in kinds:
+        return _fill_named(matrix, position, spec, cells, fault)
+    column = _quick_column(spec, cells) if is_quick(spec, kinds) else None
     if column is None:
         matrix[:, position], exact = number_column(spec, cells, fault)
         return exact
     matrix[:, position] = column
     return beyond_float64(column) if spec.dtype == "int64" else None
+
+
+def _fill_named(
+    matrix: Matrix, position: int, spec: InputSpec, cells: Sequence[Any], fault: Fault
+) -> NDArray[np.int64] | None:
+    """As `_fill`, where some rows leave the input out; to look at those one by one would take many times as long."""
+    named = [row for row, cell in enumerate(cells) if cell is not ABSENT]
+    if spec.required:
+        tell_absent(spec, sorted(set(range(len(cells))).difference(named)), fault)
+    part = np.empty((len(named), 1), dtype=np.float64)
+    big = _fill(part, 0, spec, [cells[row] for row in named], lambda at, problem: fault(named[at], problem))
+    matrix[:, position] = _absent_cell(spec)
+    matrix[named, position] = part[:, 0]
+    default = 0 if spec.dtype != "int64" or spec.default is None else int(spec.default)
+    if big is None and -EXACT <= default <= EXACT:
+        return None
+    whole = np.full(len(cells), default, dtype=np.int64)
+    whole[named] = big if big is not None else np.nan_to_num(part[:, 0]).astype(np.int64)
+    return whole
 
 
 def _quick_column(spec: InputSpec, cells: Sequence[Any]) -> NDArray[Any] | None:

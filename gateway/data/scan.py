@@ -278,7 +278,5 @@ def key_values(rows: bytes, spans: NDArray[np.int32], chosen: NDArray[np.int32])
     fields = len(spans)
     room = np.empty(len(rows) + fields * len(chosen), dtype=np.uint8)
     size = _gather(np.frombuffer(rows, dtype=np.uint8).ctypes.data, spans, chosen, room)
-    values = (
-        room[:size].tobytes().decode("ascii").split("\n")
-    )  # a line's end is in no key value, nor is more than ASCII
+    values = room[:size].tobytes().decode("ascii").split("\n")  # key values are ASCII and hold no line's end
     return list(zip(*[values[field:-1:fields] for field in range(fields)], strict=True))

@@ -1,4 +1,4 @@
-"""`manymodels group`: create, list, show and delete groups."""
+"""`manymodels group`: create, list, show, place and delete groups."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,12 @@ from manymodels.cli.output import age_text, size_text, table
 from manymodels.cli.session import session_of
 from manymodels.records import Group
 
-app = typer.Typer(no_args_is_help=True, help="Create, list, show and delete groups.", epilog=GLOBAL)
+REPLICAS = Annotated[
+    int | None, typer.Option("--replicas", help="How many workers hold each shard, where they hold shares.", min=1)
+]
+POOL = Annotated[str | None, typer.Option("--pool", help="The pool of workers that hold its shards.")]
+
+app = typer.Typer(no_args_is_help=True, help="Create, list, show, place and delete groups.", epilog=GLOBAL)
 
 
 @app.command(epilog=GLOBAL)
@@ -39,6 +44,8 @@ def create(
         bool, typer.Option("--whole-group", help="Fall back to one model of the whole group at last.")
     ] = False,
     auto_release: Annotated[bool, typer.Option(help="Whether single registrations go live by themselves.")] = True,
+    replicas: REPLICAS = None,
+    pool: POOL = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="The whole definition as JSON instead; - reads standard input.")
     ] = None,
@@ -61,6 +68,8 @@ def create(
             },
             "fallback": levels,
             "auto_release": auto_release,
+            "replicas": replicas,
+            "pool": pool,
         }
     with session.client(may_create=True) as client:
         session.show(client.create_group(**definition), view)
@@ -99,6 +108,16 @@ def show(context: typer.Context, name: GROUP) -> None:
 
 
 @app.command(epilog=GLOBAL)
+def place(context: typer.Context, name: GROUP, replicas: REPLICAS = None, pool: POOL = None) -> None:
+    """Change how many workers hold each shard of a group, or of which pool. What is left out stays as it is."""
+    if replicas is None and pool is None:
+        raise typer.BadParameter("say --replicas, --pool or both")
+    session = session_of(context)
+    with session.client() as client:
+        session.show(client.place_group(name, replicas=replicas, pool=pool), view)
+
+
+@app.command(epilog=GLOBAL)
 def delete(
     context: typer.Context,
     name: GROUP,
@@ -122,6 +141,7 @@ def view(group: Group) -> Any:
         ["inputs", _names(group, "inputs")],
         ["outputs", _names(group, "outputs")],
         ["auto release", "resting after a rollback" if group.suspended else "yes" if group.auto_release else "no"],
+        ["replicas", f"{group.replicas}, of the pool {group.pool}"],
     ]
     if group.models is not None:
         said = "nothing" if live is None else f"release {live.release}, {live.models:,} models, {size_text(live.bytes)}"

@@ -1,7 +1,7 @@
 """The command line `manymodels`.
 
 It starts fast because every command imports what it needs when it runs: listing groups loads no modelling library,
-and only `serve`, `gc`, `demo`, `segment` and `--home` load the server.
+and only services, `gc`, `demo`, `segment` and `--home` load the server.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +26,10 @@ app = typer.Typer(
 _COMMANDS: Mapping[str, Callable[..., None]] = {
     "demo": demo.demo,
     "serve": server.serve,
+    "gateway": server.gateway,
+    "worker": server.worker,
+    "discovery": server.discovery,
+    "builder": server.builder,
     "status": server.status,
     "register": models.register,
     "import": models.import_,

@@ -25,7 +25,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "key_field_missing": "`manymodels group show GROUP` lists the key fields; give each as field=value",
     "key_field_unknown": "`manymodels group show GROUP` lists the key fields; give each as field=value",
     "overloaded": "the server is busy: try again in a moment",
-    "database_busy": "another process is writing: try again in a moment",
+    "database_busy": "another process writes for long, or the database is away or without room: try again in a moment",
 }
 
 

@@ -1,5 +1,6 @@
 """`manymodels predict` and `manymodels lookup`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from manymodels.cli.arguments import GROUP, SOME_KEY, read_json, read_json_file, read_key
 from manymodels.cli.output import as_json, table
 from manymodels.cli.session import session_of
-from manymodels.results import BulkResult, Lookup, Prediction
+from manymodels.results import BulkResult, Lookup, Prediction, Standing
 
 
 def predict(
@@ -52,11 +53,16 @@ def predict(
     session.show(one, view)
 
 
-def lookup(context: typer.Context, group: GROUP, key: SOME_KEY = None) -> None:
+def lookup(
+    context: typer.Context,
+    group: GROUP,
+    key: SOME_KEY = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell of every worker why it is asked or is not.")] = False,
+) -> None:
     """Show where a key is served and which model answers for it."""
     session = session_of(context)
     with session.client() as client:
-        session.show(client.lookup(group, read_key(key)), lookup_view)
+        session.show(client.lookup(group, read_key(key), explain=explain), lookup_view)
 
 
 def view(answer: Prediction) -> Any:
@@ -82,9 +88,11 @@ def bulk_view(result: BulkResult) -> Any:
 
 
 def lookup_view(found: Lookup) -> Any:
-    """A lookup as a table of its properties."""
+    """A lookup as a table of its properties, and one of all members if it explains itself."""
     members = "\n".join(f"{member.uri} ({member.state})" for member in found.members)
-    return table(
+    from rich.console import Group
+
+    facts = table(
         found.key,
         ["", ""],
         [
@@ -96,6 +104,16 @@ def lookup_view(found: Lookup) -> Any:
             ["members", members],
             ["revision", found.revision],
         ],
+    )
+    return facts if found.explanation is None else Group(facts, standings(found.explanation))
+
+
+def standings(explanation: Sequence[Standing]) -> Any:
+    """How every member stands for a shard, as a table."""
+    return table(
+        "who is asked, in this order",
+        ["turn", "member", "address", "state", "seat", "zone", "why"],
+        [[one.rank, one.id, one.uri, one.state, one.seat, one.zone, one.reason] for one in explanation],
     )
 
 

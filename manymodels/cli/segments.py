@@ -69,12 +69,17 @@ def _opened(session: Session, file: str) -> "Segment":
         ArtifactMissingError: if there is no such file.
         SegmentDamagedError: if it is none.
     """
-    from registry.artifacts.folder import FolderStore
+    from gateway.settings import read_settings
+    from registry.artifacts.stores import open_store
     from registry.errors import ArtifactMissingError
     from registry.home import Home
     from workers.segments.reader import Segment
 
-    store = None if session.home is None else FolderStore(Home(existing_home(session).absolute()).artifacts)
+    store = None
+    if session.home is not None:
+        settings = read_settings()
+        home = Home(existing_home(session).absolute())
+        store = open_store(home, settings.artifacts, cache_bytes=settings.disk_cache_bytes)
     path = Path(file)
     try:
         if store is not None and not path.exists():

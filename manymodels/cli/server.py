@@ -1,38 +1,94 @@
-"""Commands around a running server: `serve` a home, and `status`."""
+"""Commands that run a service: `serve` a whole house, or one part of a cluster; and `status`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from manymodels.cli.output import age_text, console, print_json, size_text, table
 from manymodels.cli.session import needing_server, session_of
-from manymodels.state import CacheStatus, GroupStatus, PacksStatus, Status
+from manymodels.state import CacheStatus, GroupStatus, PacksStatus, Seated, Status
+
+if TYPE_CHECKING:
+    from gateway.roles import Role
 
 DEFAULT_HOME = Path("manymodels-home")
 
 
-def serve(
-    context: typer.Context,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option("--port", help="Port to listen on; 0 takes a free one.", min=0, max=65535)
-    ] = 8080,
-    processes: Annotated[int, typer.Option("--processes", help="Serving processes, all on one port.", min=1)] = 1,
-) -> None:
+LOOPBACK = "127.0.0.1"
+
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
+Processes = Annotated[int, typer.Option("--processes", help="Serving processes, all on one port.", min=1)]
+
+
+def serve(context: typer.Context, host: Host = LOOPBACK, port: Port = 8080, processes: Processes = 1) -> None:
     """Serve everything in --home DIR (default manymodels-home, created when missing) until Ctrl-C."""
-    session = session_of(context)
-    home = session.home or DEFAULT_HOME
     with needing_server("serve"):
-        from gateway.serving import serve as serve_home
+        from gateway.roles import SERVE
+    _run(context, SERVE, DEFAULT_HOME, "{home} is served at {url}, its docs at {url}/docs", host, port, processes)
+
+
+def gateway(context: typer.Context, host: Host = LOOPBACK, port: Port = 8080, processes: Processes = 1) -> None:
+    """Answer clients of a cluster and ask its workers, until Ctrl-C.
+
+    It needs the registry and the artifacts that the cluster shares (MANYMODELS_REGISTRY, MANYMODELS_ARTIFACTS) and
+    holds no models itself; --home DIR (default manymodels-gateway) keeps its last picture of the cluster.
+    """
+    with needing_server("gateway"):
+        from gateway.roles import GATEWAY_ROLE
+    said = "a gateway answers at {url}, its docs at {url}/docs"
+    _run(context, GATEWAY_ROLE, Path("manymodels-gateway"), said, host, port, processes)
+
+
+def worker(context: typer.Context, host: Host = LOOPBACK, port: Port = 8081, processes: Processes = 1) -> None:
+    """Hold models of a cluster and answer its gateways, until Ctrl-C.
+
+    It needs the registry and the artifacts that the cluster shares (MANYMODELS_REGISTRY, MANYMODELS_ARTIFACTS);
+    --home DIR (default manymodels-worker) keeps copies of what it fetched.
+    """
+    with needing_server("worker"):
+        from gateway.roles import WORKER_ROLE
+    _run(context, WORKER_ROLE, Path("manymodels-worker"), "a worker answers at {url}", host, port, processes)
+
+
+def discovery(context: typer.Context, host: Host = LOOPBACK, port: Port = 8082, processes: Processes = 1) -> None:
+    """Tell clients of a cluster where partitions are served, until Ctrl-C.
+
+    It needs the registry and the artifacts that the cluster shares (MANYMODELS_REGISTRY, MANYMODELS_ARTIFACTS).
+    """
+    with needing_server("discovery"):
+        from gateway.roles import DISCOVERY_ROLE
+    said = "discovery answers at {url}"
+    _run(context, DISCOVERY_ROLE, Path("manymodels-discovery"), said, host, port, processes)
+
+
+def builder(context: typer.Context) -> None:
+    """Prove models and build releases of a cluster, until Ctrl-C.
+
+    It needs the registry and the artifacts that the cluster shares (MANYMODELS_REGISTRY, MANYMODELS_ARTIFACTS).
+    """
+    with needing_server("builder"):
+        from gateway.roles import BUILDER_ROLE
+    _run(context, BUILDER_ROLE, Path("manymodels-builder"), "a builder works in {home}", LOOPBACK, 0, 0)
+
+
+def _run(
+    context: typer.Context, role: "Role", default_home: Path, said: str, host: str, port: int, processes: int
+) -> None:
+    """Run a service; `said` is what is printed once it is ready."""
+    from gateway.serving import run_service
+
+    session = session_of(context)
+    home = session.home or default_home
 
     def ready(url: str) -> None:
         if session.json:
-            print_json({"url": url, "home": str(home.absolute())})
+            print_json({"url": url, "home": str(home.absolute())} if url else {"home": str(home.absolute())})
         else:
-            console().print(f"{home} is served at {url}, its docs at {url}/docs; stop it with Ctrl-C", soft_wrap=True)
+            console().print(f"{said.format(home=home, url=url)}; stop it with Ctrl-C", soft_wrap=True)
 
-    raise typer.Exit(serve_home(home, host, port, processes, on_ready=ready))
+    raise typer.Exit(run_service(role, home, host, port, processes, on_ready=ready))
 
 
 def status(context: typer.Context) -> None:
@@ -87,6 +143,12 @@ def group_row(group: GroupStatus) -> list[object]:
         group.lost,
         group.stale,
         len(group.held),
-        group.shards,
+        f"{group.shards}{seated_text(group.seated)}" if group.seated else group.shards,
         None if newest is None else f"{newest.number} ({newest.state})",
     ]
+
+
+def seated_text(seated: Seated) -> str:
+    """How the seats of a group fare, in a few words."""
+    said = [f"{count} {what}" for count, what in ((seated.moving, "moving"), (seated.unserved, "unserved")) if count]
+    return f" on {seated.seats} seats" + (f", {', '.join(said)}" if said else "")

@@ -23,16 +23,20 @@ def gc(
     session = session_of(context)
     root = existing_home(session)
     with needing_server("gc"):
-        from registry.artifacts.folder import FolderStore
+        from gateway.settings import read_settings
+        from registry.artifacts.stores import open_store
         from registry.database import Database, migrate
         from registry.home import Home
         from workers.sweep import apply_sweep, plan_sweep
     home = Home(root.absolute())
-    migrate(home.registry_url)
-    database = Database(home.registry_url)
+    settings = read_settings()
+    addresses = settings.addresses(home)
+    store = open_store(home, addresses.artifacts, cache_bytes=settings.disk_cache_bytes)
+    migrate(addresses.registry)
+    database = Database(addresses.registry)
     try:
         sweep = apply_sweep if apply else plan_sweep
-        swept = sweep(database, FolderStore(home.artifacts), now=time.time())
+        swept = sweep(database, store, now=time.time())
     finally:
         database.close()
     session.show(swept.to_json(), lambda _: view(swept, applied=apply))

@@ -9,15 +9,15 @@ import asyncio
 import errno
 import fcntl
 import os
-import re
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import BinaryIO, Final
 from uuid import uuid4
 
+from registry.artifacts.names import checked_digest, checked_name, is_digest, is_name
 from registry.artifacts.store import StoredObject
 from registry.errors import ArtifactDamagedError, ArtifactMissingError, StorageFullError, UploadTooLargeError
 from registry.failpoints import failpoint
@@ -34,8 +34,6 @@ FAILPOINTS: Final = (
     "store.delete.unlinked",
 )
 
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_NAME: Final = re.compile(r"[0-9a-f]{32}")
 _BUFFER: Final = 1 << 20
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -56,10 +54,13 @@ class FolderStore:
             self._confine(folder)
             folder.mkdir(exist_ok=True)
 
-    def put(self, chunks: Iterable[bytes]) -> StoredObject:
+    def put(
+        self, chunks: Iterable[bytes], *, first: Callable[[Path, StoredObject], None] = lambda _path, _written: None
+    ) -> StoredObject:
         """Write an object; whole and durable on return, absent after a crash.
 
         Writing it again heals a damaged copy and makes the object young, so that gc spares what is about to be named.
+        `first` is called with the file and what it holds before it is an object here; what it raises prevents that.
         """
         digest = sha256()
         size = 0
@@ -72,10 +73,11 @@ class FolderStore:
             _sync(file)
             failpoint("store.put.synced")
             name = digest.hexdigest()
-            modified = os.fstat(file.fileno()).st_mtime
+            written = StoredObject(name, size, os.fstat(file.fileno()).st_mtime)
+            first(temporary, written)
             self._settle(temporary, name)
         failpoint("store.put.settled")
-        return StoredObject(name, size, modified)
+        return written
 
     def path(self, digest: str) -> Path:
         """The file of an object. Its digest was computed from the very bytes that were written.
@@ -85,6 +87,10 @@ class FolderStore:
             ArtifactDamagedError: if it is no plain file of this folder.
         """
         return self._plain_file(self._object_path(digest), f"object {digest}")
+
+    def size(self, digest: str) -> int:
+        """Bytes of an object. Raises as `path`."""
+        return self.path(digest).stat().st_size
 
     def verify(self, digest: str) -> None:
         """Read the whole object and compare its digest. Raises as `path`."""
@@ -113,7 +119,7 @@ class FolderStore:
                 continue
             for entry in _entries(folder.path):
                 name = folder.name + entry.name
-                if _DIGEST.fullmatch(name) and (found := _plain_stat(entry)) is not None:
+                if is_digest(name) and (found := _plain_stat(entry)) is not None:
                     yield StoredObject(name, found.st_size, found.st_mtime)
 
     async def stage(self, chunks: AsyncIterator[bytes], limit: int) -> tuple[str, int]:
@@ -136,6 +142,16 @@ class FolderStore:
             await asyncio.to_thread(_sync_folder, self._staged)
         return path.name, size
 
+    def stage_as(self, name: str, chunks: Iterable[bytes]) -> Path:
+        """Write an upload that another machine took, under the name it has there; its file."""
+        target = self._staged_path(name)
+        with self._arriving() as (path, file):
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            path.replace(target)
+        return target
+
     def staged(self, name: str) -> Path:
         """The file of a staged upload. Raises ArtifactMissingError."""
         return self._plain_file(self._staged_path(name), f"staged upload {name}")
@@ -147,7 +163,7 @@ class FolderStore:
     def staged_names(self) -> Iterator[tuple[str, float]]:
         """Every staged upload and every leftover of a crash, with its last change in seconds since 1970."""
         for entry in _entries(self._staged):
-            if _NAME.fullmatch(entry.name) and (found := _plain_stat(entry)) is not None:
+            if is_name(entry.name) and (found := _plain_stat(entry)) is not None:
                 yield entry.name, found.st_mtime
 
     @contextmanager
@@ -158,16 +174,14 @@ class FolderStore:
             StorageFullError: in place of the OSError that says so.
         """
         path = self._staged / uuid4().hex
-        with path.open("xb", buffering=_BUFFER) as file:
+        with _full_said(), path.open("xb", buffering=_BUFFER) as file:
             try:
                 yield path, file
-            except BaseException as error:
+            except BaseException:
                 # Closing waits for a write that a thread of a cancelled call still carries out.
                 with suppress(OSError):
                     file.close()
                 path.unlink(missing_ok=True)
-                if isinstance(error, OSError) and error.errno in _FULL:
-                    raise StorageFullError(f"the artifact store cannot take more: {error.strerror}") from error
                 raise
 
     def _settle(self, temporary: Path, digest: str) -> None:
@@ -189,14 +203,11 @@ class FolderStore:
             yield
 
     def _object_path(self, digest: str) -> Path:
-        if not _DIGEST.fullmatch(digest):
-            raise ArtifactMissingError(f"{digest!r} is no digest of an object")
+        checked_digest(digest)
         return self._objects / digest[:2] / digest[2:]
 
     def _staged_path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise ArtifactMissingError(f"{name!r} is no name of a staged upload")
-        return self._staged / name
+        return self._staged / checked_name(name)
 
     def _plain_file(self, path: Path, what: str) -> Path:
         try:
@@ -212,6 +223,16 @@ class FolderStore:
         """Refuse a folder that leads out of the store; the root itself may be a link, which is its owner's choice."""
         if folder.is_symlink():
             raise ArtifactDamagedError(f"{folder.name!r} leads out of the artifact folder through a link")
+
+
+@contextmanager
+def _full_said() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFullError(f"the artifact store cannot take more: {error.strerror}") from error
+        raise
 
 
 def _entries(folder: Path | str) -> Iterator["os.DirEntry[str]"]:

@@ -37,6 +37,9 @@ class ArtifactStore(Protocol):
             ArtifactDamagedError: if its bytes do not have the digest.
         """
 
+    def size(self, digest: str) -> int:
+        """Bytes of an object. Raises ArtifactMissingError."""
+
     def verify(self, digest: str) -> None:
         """Read the whole object and compare its digest. Raises as `path`."""
 

@@ -9,8 +9,9 @@ import pytest
 
 from manymodels import Client
 from tests.support import models
-from tests.support.ledger import Caller, callers_of_each, seconds_until
+from tests.support.ledger import Caller, callers_of_each
 from tests.support.served import served
+from tests.support.waiting import seconds_until
 
 GROUP = "large"
 REQUESTS = 1000

@@ -11,8 +11,10 @@ from registry.keys import KeySchema, shard_of
 from registry.manifest import read_manifest
 from registry.releases import get_release
 from tests.support.constant import ROW, SIGNATURE, constant, fleet_file
-from tests.support.ledger import seconds_until
 from tests.support.served import served
+from tests.support.waiting import seconds_until
+
+pytestmark = pytest.mark.alone
 
 STORES = range(1, 11)
 MANY_STORES = range(1, 41)

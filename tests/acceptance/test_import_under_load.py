@@ -9,8 +9,9 @@ from discovery.leases import SqlMembership
 from manymodels import Client
 from registry.home import Home
 from tests.support.constant import ROW, SIGNATURE, constant, fleet_file
-from tests.support.ledger import callers_of_each, failed, seconds_until, traffic
+from tests.support.ledger import callers_of_each, failed, traffic
 from tests.support.served import served
+from tests.support.waiting import seconds_until
 
 GROUP = "oj"
 PREDICT = f"/v1/groups/{GROUP}/predict"
@@ -38,12 +39,14 @@ def predict(number):
 def states_while(running_import, membership):
     """Every (member, state) that was seen from the start of an import to its end."""
     seen = set()
-    while True:
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
         seen.update((member.id, member.state) for member in membership.members())
         record = running_import()
         if record.ended:
             return record, seen
         time.sleep(0.05)
+    raise AssertionError("the import has not ended")
 
 
 def test_an_import_under_load_costs_no_request_and_no_lease(house, tmp_path):

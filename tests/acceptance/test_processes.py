@@ -1,5 +1,6 @@
 """Several processes, one house: what one is told all know, and no process that dies takes the house with it."""
 
+import http.client
 import itertools
 import os
 import signal
@@ -9,13 +10,17 @@ import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import orjson
 import pytest
 
+from discovery.leases import SqlMembership
 from manymodels import Client
+from registry.home import Home
 from tests.support.constant import ROW, SIGNATURE, constant, fleet_file
-from tests.support.ledger import Caller, callers_of_each, failed, seconds_until, traffic
+from tests.support.ledger import Caller, callers_of_each, failed, traffic
 from tests.support.processes import descendants, living
 from tests.support.served import served, start
+from tests.support.waiting import seconds_until
 
 GROUP = "oj"
 PREDICT = f"/v1/groups/{GROUP}/predict"
@@ -244,3 +249,51 @@ def test_a_port_that_is_taken_is_refused(own_home):
         said = refused("--home", str(own_home), "--port", str(port))
     assert str(port) in said
     assert "--port" in said
+
+
+def test_members_are_reached_where_they_say(tmp_path):
+    settings = {"advertise": "http://machine-7.example:8080"}
+    with served(tmp_path / "home", settings=settings) as running, Client(running.url) as client:
+        found = {member.uri for member in client.status().members if member.id.startswith("worker-")}
+    assert found == {"http://machine-7.example:8080"}
+
+
+def test_processes_that_are_told_to_stop_leave_the_house(tmp_path):
+    with (
+        served(tmp_path / "home", processes=2) as running,
+        closing(SqlMembership(Home(running.home).leases_url)) as seen,
+    ):
+        seconds_until(lambda: len(seen.members()) == 3, 30, "two servers and the builder")
+        assert running.stop() == 0
+        assert seen.members() == ()
+
+
+def test_a_process_that_is_told_to_stop_goes_on_until_that_has_spread_and_closes_connections_with_an_answer(tmp_path):
+    with served(tmp_path / "home", settings={"spread_seconds": 3}) as running:
+        with Client(running.url) as client:
+            create(client, tmp_path / "fleet.parquet")
+        kept = [http.client.HTTPConnection("127.0.0.1", running.port, timeout=30) for _ in range(3)]
+        for connection in kept:
+            assert asked(connection, "GET", "/health/ready") == (200, None)
+        running.process.send_signal(signal.SIGTERM)
+        seconds_until(lambda: readiness(running.port) == 503, 10, "not being ready")
+        body = orjson.dumps({"key": key(1), "instances": [ROW]})
+        assert asked(kept[0], "GET", "/health/ready") == (503, "close")
+        assert asked(kept[1], "POST", f"/v1/groups/{GROUP}/predict", body) == (200, "close")
+        assert asked(kept[2], "GET", f"/v1/groups/{GROUP}") == (200, "close")
+        for connection in kept:
+            connection.close()
+        assert running.process.wait(30) == 0
+
+
+def asked(connection, method, path, body=None):
+    """Status of an answer, and what it says of its connection."""
+    connection.request(method, path, body)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, answer.headers["connection"]
+
+
+def readiness(port):
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        return asked(connection, "GET", "/health/ready")[0]

@@ -15,8 +15,8 @@ from registry.manifest import read_manifest
 from registry.releases import get_release
 from registry.versions import get_version
 from tests.support.constant import ROW, SIGNATURE, constant, fleet_file
-from tests.support.ledger import seconds_until
 from tests.support.served import served
+from tests.support.waiting import seconds_until
 from workers.segments.reader import Segment
 
 GROUP = "oj"

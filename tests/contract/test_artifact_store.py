@@ -2,15 +2,21 @@
 
 import hashlib
 import os
+import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.local.servers import BucketServer
+from registry.artifacts.bucket import BucketStore
+from registry.artifacts.disk_cache import DiskCache
 from registry.artifacts.folder import FolderStore
 from registry.artifacts.store import ArtifactStore
 from registry.errors import ArtifactDamagedError, ArtifactMissingError, UploadTooLargeError
+from tests.support.bucket import bucket_server
+from tests.support.waiting import until
 
 
 async def chunks_of(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -24,10 +30,59 @@ def stage(store: ArtifactStore, *chunks: bytes, limit: int = 1 << 20) -> tuple[s
     return asyncio.run(store.stage(chunks_of(*chunks), limit))
 
 
-@pytest.fixture(params=[FolderStore])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    make: Callable[[Path], ArtifactStore] = request.param
-    return make(tmp_path / "artifacts")
+class Folder:
+    """A store in a folder, and where its bytes lie."""
+
+    def __init__(self, folder: Path, _request: pytest.FixtureRequest) -> None:
+        self.store: ArtifactStore = FolderStore(folder / "artifacts")
+        self._folder = folder / "artifacts"
+
+    def file(self, digest: str) -> Path:
+        return self._folder / "objects" / digest[:2] / digest[2:]
+
+    def changed(self) -> None:
+        """Nobody remembers how a file was."""
+
+    def forget(self, digest: str) -> None:
+        """There is no copy beside."""
+
+
+class Bucket:
+    """A store in a bucket of a real server."""
+
+    def __init__(self, folder: Path, request: pytest.FixtureRequest) -> None:
+        self._server: BucketServer = request.getfixturevalue("server")
+        for name, value in self._server.credentials.items():
+            request.getfixturevalue("monkeypatch").setenv(name, value)
+        self._prefix = secrets.token_hex(4)
+        self._cache = DiskCache(folder / "cache", 1 << 30)
+        self.store: ArtifactStore = BucketStore(f"s3://models/{self._prefix}", self._cache)
+
+    def file(self, digest: str) -> Path:
+        return self._server.file(f"{self._prefix}/objects/{digest[:2]}/{digest[2:]}")
+
+    def changed(self) -> None:
+        self._server.look_again()
+
+    def forget(self, digest: str) -> None:
+        self._cache.files.delete(digest)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
+    with bucket_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(params=[Folder, Bucket])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> "Folder | Bucket":
+    made: Folder | Bucket = request.param(tmp_path, request)
+    return made
+
+
+@pytest.fixture
+def store(place: "Folder | Bucket") -> ArtifactStore:
+    return place.store
 
 
 def test_an_object_is_named_by_the_sha256_of_its_bytes(store: ArtifactStore) -> None:
@@ -57,17 +112,23 @@ def test_objects_lists_digest_size_and_age(store: ArtifactStore) -> None:
     assert all(found.modified > 1_600_000_000 for found in listed)
 
 
+def test_the_size_of_an_object_is_that_of_its_bytes(store: ArtifactStore) -> None:
+    assert store.size(store.put([b"seven b", b"ytes"]).digest) == 11
+
+
 def test_a_missing_object_is_said_to_be_missing(store: ArtifactStore) -> None:
     absent = hashlib.sha256(b"never written").hexdigest()
     with pytest.raises(ArtifactMissingError):
         store.path(absent)
     with pytest.raises(ArtifactMissingError):
         store.verify(absent)
+    with pytest.raises(ArtifactMissingError):
+        store.size(absent)
 
 
 @pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "a" * 63, "A" * 64, "a" * 64 + "\n", "a/" + "b" * 62])
 def test_a_name_that_is_no_digest_names_nothing(store: ArtifactStore, name: str) -> None:
-    for call in (store.path, store.verify, store.delete):
+    for call in (store.path, store.verify, store.delete, store.size):
         with pytest.raises(ArtifactMissingError):
             call(name)
     for call in (store.staged, store.unstage):
@@ -75,13 +136,15 @@ def test_a_name_that_is_no_digest_names_nothing(store: ArtifactStore, name: str)
             call(name)
 
 
-def test_verify_finds_one_flipped_bit_and_writing_again_heals_it(store: ArtifactStore) -> None:
+def test_verify_finds_one_flipped_bit_and_writing_again_heals_it(place: "Folder | Bucket") -> None:
+    store = place.store
     digest = store.put([b"x" * 100_000]).digest
     store.verify(digest)
-    path = store.path(digest)
+    path = place.file(digest)
     damaged = bytearray(path.read_bytes())
     damaged[70_000] ^= 1
     path.write_bytes(damaged)
+    place.forget(digest)
     with pytest.raises(ArtifactDamagedError):
         store.verify(digest)
     store.put([b"x" * 100_000])
@@ -177,9 +240,11 @@ def test_staged_uploads_are_no_objects(store: ArtifactStore) -> None:
     assert list(store.objects()) == []
 
 
-def test_ages_follow_the_last_write(store: ArtifactStore) -> None:
+def test_ages_follow_the_last_write(place: "Folder | Bucket") -> None:
+    store = place.store
     digest = store.put([b"old"]).digest
-    os.utime(store.path(digest), (1_000, 1_000))
-    assert [found.modified for found in store.objects()] == [1_000]
+    os.utime(place.file(digest), (1_000, 1_000))
+    place.changed()
+    until(lambda: [found.modified for found in store.objects()] == [1_000], 10, "the age of the file")
     assert store.put([b"old"]).modified > 1_000
     assert next(store.objects()).modified > 1_000

@@ -18,6 +18,7 @@ from registry.tasks import claim
 from registry.versions import count_heads, get_version, newest
 from tests.support import models
 from tests.support.builders import GROUP, REAL, SCHEMA, BuilderHome
+from tests.support.waiting import until
 from workers.builder.context import Bench, ClaimLostError
 from workers.builder.registering import register
 from workers.builder.release_build import build_release
@@ -360,7 +361,7 @@ def test_an_import_survives_the_death_of_its_builder_anywhere(home, failpoint):
 def test_a_builder_stops_at_sigterm_and_the_next_one_goes_on(home):
     number = home.ask_to_import(_fleet(400, b"slow"))
     process = home.start_builder()
-    home.until(lambda: _import(home, number).rows > 0)
+    until(lambda: _import(home, number).rows > 0)
     assert (Path("/proc") / str(process.pid) / "comm").read_text() == "mm-builder\n"
     process.terminate()
     assert process.wait(60) == 0
@@ -374,9 +375,9 @@ def test_a_builder_stops_at_sigterm_and_the_next_one_goes_on(home):
 
 def test_a_builder_ends_when_its_parent_is_gone(home):
     parent = home.start_builder(under_a_parent=True)
-    home.until(home.membership.members)
+    until(home.membership.members)
     parent.kill()
-    home.until(lambda: not home.membership.members())
+    until(lambda: not home.membership.members())
 
 
 def test_another_builder_takes_over_what_a_dead_one_held_and_the_dead_one_can_finish_nothing(home):

@@ -1,7 +1,5 @@
 """The client against the real application, both over HTTP and over a home without a server."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -24,6 +22,7 @@ from manymodels.errors import (
 )
 from tests.support import models
 from tests.support.served import served
+from tests.support.waiting import until
 
 SIGNATURE = {
     "inputs": [{"name": "price"}, {"name": "feat", "dtype": "float64", "default": 0}],
@@ -55,25 +54,17 @@ def group(client, request):
     client.delete_group(name, confirm=name)
 
 
-def eventually(answer, wanted):
-    """Ask until the answer is as wanted; a registration goes live within a second."""
-    deadline = time.monotonic() + 60
-    while not wanted(got := answer()):
-        assert time.monotonic() < deadline, f"still {got}"
-        time.sleep(0.01)
-    return got
-
-
 def live_key(client, group, key):
     """The prediction for a key once one of its own models answers."""
 
     def ask():
         try:
-            return client.predict(group, key, ROWS)
+            answer = client.predict(group, key, ROWS)
         except NotFoundError:
             return None
+        return answer if answer.model.fallback_level == 0 else None
 
-    return eventually(ask, lambda answer: answer is not None and answer.model.fallback_level == 0)
+    return until(ask, what="a model of the key's own")
 
 
 @pytest.mark.parametrize("make", [models.lightgbm_regressor, models.ridge, models.onnx_ridge])
@@ -204,7 +195,7 @@ def test_rollback_goes_to_the_release_before_and_promote_comes_back(client, grou
     client.import_fleet(group, tmp_path)
     first = client.promote(group).live
     client.register(group, {"store": 0, "brand": "x"}, models.lightgbm_regressor(9).data)
-    eventually(lambda: client.deployments(group).live, lambda live: live != first)
+    until(lambda: client.deployments(group).live != first, what="a promotion")
     done = client.rollback(group)
     assert (done.live, done.kind, done.withdrawn) == (first, "rollback", 1)
     assert client.predict(group, {"store": 0, "brand": "x"}, ROWS).model.release == first

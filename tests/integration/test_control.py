@@ -11,6 +11,7 @@ import pytest
 from gateway.control.table import TABLE
 from tests.support import models
 from tests.support.house import SIGNATURE, running_house
+from tests.support.waiting import until
 
 AWKWARD = ["a/b", "b=c", "x;y", "%2F", "..", "a b", "\N{TANGERINE}", "a+b", "50%", "a&b", "#", "?", '"', "\\", "ü"]
 
@@ -92,7 +93,7 @@ def test_a_refused_artifact_leaves_nothing_behind(house, data, runtime, code):
     model = models.TinyModel(runtime, None, data)
     problem(house.register("/v1/groups/refused", model, {"store": "1", "brand": "a"}), 400, code)
     assert house.client.get("/v1/groups/refused/models").json() == {"models": [], "cursor": None}
-    house.until(lambda: not staged(house))
+    until(lambda: not staged(house))
 
 
 def test_a_registration_is_refused_before_its_body_is_kept(house):
@@ -195,7 +196,7 @@ def imported(house, group, rows, **params):
     assert answer.status_code == 202, answer.text
     location = answer.headers["location"]
     assert answer.json()["state"] in ("queued", "proving", "publishing", "done")
-    house.until(lambda: house.client.get(location).json()["state"] in ("done", "failed"))
+    until(lambda: house.client.get(location).json()["state"] in ("done", "failed"))
     return location
 
 
@@ -239,7 +240,7 @@ def test_an_upload_that_is_no_parquet_fails_its_import(house):
     group = house.create("nonsense")
     answer = house.client.post(f"{group}/models/bulk", content=b"nonsense")
     assert answer.status_code == 202
-    house.until(lambda: house.client.get(answer.headers["location"]).json()["state"] == "failed")
+    until(lambda: house.client.get(answer.headers["location"]).json()["state"] == "failed")
     assert house.client.get(answer.headers["location"]).json()["error"]["code"] == "parquet_invalid"
     problem(house.client.post(f"{group}/models/bulk?on_error=maybe", content=b"x"), 400, "parameter_invalid")
     problem(house.client.get(f"{group}/imports/99"), 404, "import_not_found")
@@ -299,7 +300,7 @@ def test_a_disabled_key_falls_back_at_once_until_the_hold_is_dropped(house):
     group, key = house.create("held"), {"store": "1", "brand": "a"}
     house.register(group, models.lightgbm_regressor(1), key)
     house.register(group, models.lightgbm_regressor(2), {"brand": "a"})
-    house.until(lambda: house.predict(group, {"store": "9", "brand": "a"}).status_code == 200)
+    until(lambda: house.predict(group, {"store": "9", "brand": "a"}).status_code == 200)
     assert house.predict(group, key).json()["model"]["fallback_level"] == 0
     hold = {"action": "disable", "reason": "negative answers", "author": "me", "until": "2999-01-01"}
     answer = house.client.put(f"{group}/holds", params=key, json=hold)
@@ -470,3 +471,48 @@ def test_the_docs_page_and_all_its_files_are_served_here(house):
     problem(house.client.get("/docs/assets/index.html"), 404, "not_found")
     problem(house.client.get("/docs/assets/..%2f__init__.py"), 404, "not_found")
     assert house.client.get("/openapi.json").json()["openapi"] == "3.1.0"
+
+
+def test_a_group_says_where_its_shards_are_held_and_is_placed_anew(house):
+    group = house.create("placed")
+    shown = house.client.get(group).json()
+    assert (shown["replicas"], shown["pool"]) == (2, "default")
+    answer = house.client.put(f"{group}/placement", json={"replicas": 3})
+    assert answer.status_code == 200, answer.text
+    assert house.client.put(f"{group}/placement", json={"pool": "gpu"}).json()["replicas"] == 3
+    shown = house.client.get(group).json()
+    assert (shown["replicas"], shown["pool"]) == (3, "gpu")
+    problem(house.client.put(f"{group}/placement", json={"replicas": 0}), 400, "group_invalid")
+    problem(house.client.put(f"{group}/placement", json={"seats": 1}), 400, "body_invalid")
+    problem(house.client.put("/v1/groups/nobody/placement", json={"replicas": 1}), 404, "group_not_found")
+
+
+def test_lookup_explains_itself_unless_that_is_a_key_field_of_the_group(house):
+    group, key = house.create("explained"), {"store": "1", "brand": "a"}
+    house.register(group, models.lightgbm_regressor(1), key)
+    house.until_live(group)
+    url = "/v1/discovery/lookup"
+    plain = house.client.get(url, params={"group": "explained", **key}).json()
+    assert "explanation" not in plain
+    told = house.client.get(url, params={"group": "explained", "explain": "true", **key}).json()
+    assert [(one["rank"], one["reason"], one["seat"]) for one in told["explanation"]] == [
+        (1, "alive: by score", None),
+        (None, "not a worker", None),  # the builder
+    ]
+    assert "explanation" not in house.client.get(url, params={"group": "explained", "explain": "false", **key}).json()
+    problem(house.client.get(url, params={"group": "explained", "explain": "1", **key}), 400, "parameter_invalid")
+
+    house.client.post("/v1/groups", json={"name": "asks-why", "key": ["explain"], "signature": SIGNATURE})
+    house.register("/v1/groups/asks-why", models.lightgbm_regressor(2), {"explain": "true"})
+    house.until_live("/v1/groups/asks-why")
+    found = house.client.get(url, params={"group": "asks-why", "explain": "true"}).json()
+    assert found["model_key"] == "explain=true"
+    assert "explanation" not in found
+
+
+def test_status_and_snapshot_say_nothing_of_seats_where_every_worker_holds_everything(house):
+    house.create("whole-share")
+    found = {group["name"]: group for group in house.client.get("/v1/status").json()["groups"]}["whole-share"]
+    assert (found["seated"], found["replicas"], found["pool"]) == (None, 2, "default")
+    shown = {group["name"]: group for group in house.client.get("/v1/discovery/snapshot").json()["groups"]}
+    assert (shown["whole-share"]["seats"], shown["whole-share"]["moves"]) == ({}, {})

@@ -10,7 +10,10 @@ import time
 import pytest
 
 from discovery.promotion import FAILPOINTS, promote
+from discovery.seating import unserved
+from discovery.seats import GroupSeats, Move, write_groups
 from discovery.watch import SnapshotWatcher
+from registry.assignments import store_assignment
 from registry.deployments import get_deployments, wanted
 from registry.errors import (
     DeploymentInvalidError,
@@ -281,3 +284,71 @@ def test_killed_between_any_two_steps_the_old_or_the_new_release_is_live_whole(h
     assert state(house)[1] in ([], [live(house)["blue"]])
     with house.database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+
+
+def seated(name, pool="default"):
+    return {"metadata": {"assigned": "yes", "seat": name, "pool": pool}}
+
+
+def assign(house, *seats, moves=None, pool="default", number=0):
+    """Store who holds the one shard of the group."""
+    body = write_groups({"oj": GroupSeats({1: (seats,)}, {1: {0: moves}} if moves else {})})
+    with house.database.write() as connection:
+        assert store_assignment(connection, pool, number, body)
+
+
+def test_only_workers_of_the_groups_pool_are_waited_for(house, serve):
+    serve("a", **seated("a"))
+    serve("b", **seated("b"))
+    house.membership.join(worker("elsewhere", **seated("c", pool="gpu")))
+    assign(house, "a")
+    house.release()
+    assert go(house, 1).kind == "promote"
+    assert house.membership.prepared("oj", 1) == {"a", "b"}
+
+
+def test_a_worker_of_the_pool_that_does_not_hold_its_share_is_waited_for(house, serve):
+    serve("a", **seated("a"))
+    house.membership.join(worker("b", **seated("b")))
+    assign(house, "a")
+    house.release()
+    with pytest.raises(PromotionRefusedError, match=r"1 of 2 workers .* \(b\)"):
+        go(house, 1, deadline_seconds=0.5)
+    assert live(house) == {}
+
+
+@pytest.mark.parametrize("seats", [None, (), ("gone",)])
+def test_a_release_of_which_nobody_who_lives_holds_a_shard_is_refused_by_the_shards_name(house, serve, seats):
+    serve("a", **seated("a"))
+    if seats is not None:
+        assign(house, *seats)
+    house.release()
+    with pytest.raises(PromotionRefusedError, match=r"no living worker of the pool 'default' holds shards 0 \(of 1\)"):
+        go(house, 1, deadline_seconds=0.5)
+    assert live(house) == {}
+
+
+def test_a_seat_that_is_coming_counts_as_soon_as_it_has_taken_up_the_assignment(house, serve):
+    serve("a", **seated("a"))
+    house.membership.join(worker("b", **seated("b", pool="gpu")))
+    assign(house, "b", moves=Move(("b",), ()), pool="gpu")
+    assign(house, "a", "gone", moves=Move(("a",), ("gone",)))
+    house.release()
+    assert go(house, 1).kind == "promote"
+    assert house.membership.prepared("@assignment/default", 1) == {"a"}
+
+
+def test_beside_a_worker_that_holds_everything_no_shard_needs_a_seat(house, serve):
+    serve("a", **seated("a"))
+    serve("whole")
+    house.release()
+    assert go(house, 1).kind == "promote"
+    assert house.membership.prepared("oj", 1) == {"a", "whole"}
+
+
+def test_a_shard_is_unserved_unless_a_living_seat_has_it():
+    seats = GroupSeats({4: (("a", "b"), ("b", "c"), ("c",), ())}, {4: {1: Move(("c",), ("b",)), 2: Move(("c",), ())}})
+    assert unserved(seats, 4, {"a", "b", "c"}, ()) == [2, 3]
+    assert unserved(seats, 4, {"a", "b", "c"}, {"c"}) == [3]
+    assert unserved(seats, 4, {"c"}, ()) == [0, 1, 2, 3]
+    assert unserved(seats, 2, {"a", "b", "c"}, {"a", "b", "c"}) == [0, 1]

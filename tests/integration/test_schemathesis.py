@@ -2,15 +2,15 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.support import models
-from tests.support.house import SIGNATURE, SLOW_SECONDS
+from tests.support.house import SIGNATURE
 from tests.support.served import served
+from tests.support.waiting import SLOW_SECONDS, until
 
 pytestmark = pytest.mark.timeout(900)  # many hundred requests, on a machine that may be busy with all other tests
 
@@ -49,10 +49,7 @@ def make_live(client):
             headers={"x-model-runtime": "lightgbm"},
         )
         assert answer.status_code == 201, answer.text
-    deadline = time.monotonic() + 60
-    while client.get("/v1/groups/oj").json()["live"] is None:
-        assert time.monotonic() < deadline, "it did not go live in time"
-        time.sleep(0.05)
+    until(lambda: client.get("/v1/groups/oj").json()["live"] is not None, what="the first release")
 
 
 def run(url, config, *options):

@@ -4,8 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +60,19 @@ run_builder(Path(sys.argv[1]), settings=TOYS)
 class BuilderHome:
     """A migrated home with one group; `close` closes its connections."""
 
-    def __init__(self, root: Path, settings: BuilderSettings = TOYS, signature: Mapping[str, Any] = SIGNATURE) -> None:
+    def __init__(
+        self,
+        root: Path,
+        settings: BuilderSettings = TOYS,
+        signature: Mapping[str, Any] = SIGNATURE,
+        registry: str = "",
+    ) -> None:
         self.home = Home(root)
         self.home.prepare()
-        migrate(self.home.registry_url)
+        url = registry or self.home.registry_url
+        migrate(url)
         migrate_leases(self.home.leases_url)
-        self.database = Database(self.home.registry_url)
+        self.database = Database(url)
         self.membership = SqlMembership(self.home.leases_url, ttl=settings.lease_seconds)
         self.store = FolderStore(self.home.artifacts)
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -132,13 +138,6 @@ class BuilderHome:
         process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path} | dict(environment))
         self._processes.append(process)
         return process
-
-    def until(self, happened: Callable[[], object], seconds: float = 60.0) -> None:
-        """Wait until another process has done something."""
-        deadline = time.monotonic() + seconds
-        while not happened():
-            assert time.monotonic() < deadline, "it did not happen in time"
-            time.sleep(0.02)
 
     def objects(self) -> set[str]:
         return {item.digest for item in self.store.objects()}

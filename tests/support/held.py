@@ -117,10 +117,11 @@ class Bench:
         large_budget: int = 256 << 20,
         large_from: int = 8 << 20,
         mapped_budget: int = 1 << 30,
+        seat: str | None = None,
         **loader: Any,
     ) -> None:
         self.shelf = shelf
-        self.holdings = Holdings(shelf.store)
+        self.holdings = Holdings(shelf.store, seat=seat)
         self.cache = ModelCache(budget, large_budget_bytes=large_budget, large_model_bytes=large_from)
         self.loader = Loader(self.cache, **loader)
         self.mappings = Mappings(mapped_budget)

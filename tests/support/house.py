@@ -1,8 +1,7 @@
 """A whole house in one process: home, serving assembly, front door, and a builder in a thread."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +12,12 @@ from discovery.leases import migrate_leases
 from gateway.app import Front
 from gateway.assembly import Assembly
 from gateway.house import Reply
+from gateway.roles import SERVE
 from gateway.settings import Settings
 from registry.database import migrate
 from registry.home import Home
 from tests.support.models import TinyModel
+from tests.support.waiting import SLOW_SECONDS, until
 from workers.builder.context import BuilderSettings
 from workers.builder.main import run_builder
 
@@ -24,8 +25,6 @@ SIGNATURE = {
     "inputs": [{"name": "price"}, {"name": "feat", "dtype": "float64", "default": 0}],
     "outputs": [{"name": "sales"}],
 }
-
-SLOW_SECONDS = 120.0  # a machine that runs everything at once is no reason to fail
 
 
 class House(NamedTuple):
@@ -52,7 +51,7 @@ class House(NamedTuple):
         answer = self.client.post(f"{group}/releases", json=body)
         assert answer.status_code == 202, answer.text
         number = answer.json()["number"]
-        self.until(lambda: self.client.get(f"{group}/releases/{number}").json()["state"] != "building")
+        until(lambda: self.client.get(f"{group}/releases/{number}").json()["state"] != "building")
         return number
 
     def promote(self, group: str, release: int) -> Any:
@@ -68,14 +67,6 @@ class House(NamedTuple):
         answer = self.client.request(method, path, headers=dict(headers), content=body)
         return answer.status_code, dict(answer.headers), answer.content
 
-    def until(self, happened: Callable[[], Any], seconds: float = SLOW_SECONDS) -> Any:
-        """What `happened` answers once that is true; it has `seconds` for it."""
-        deadline = time.monotonic() + seconds
-        while not (found := happened()):
-            assert time.monotonic() < deadline, "it did not happen in time"
-            time.sleep(0.02)
-        return found
-
     def until_live(self, group: str, release: int = 1) -> None:
         """Wait until this process answers from a release or a later one."""
         name = group.rpartition("/")[2]
@@ -85,17 +76,21 @@ class House(NamedTuple):
             deployments = next(view["deployments"] for view in groups if view["name"] == name)
             return int(deployments.get("blue", {"release": 0})["release"])
 
-        self.until(lambda: live() >= release)
+        until(lambda: live() >= release)
 
 
 @contextmanager
-def running_house(root: Path, *, builder: bool = True, **settings: Any) -> Iterator[House]:
-    """Start a house over a new home; without `builder` nothing is ever proved or built."""
+def running_house(root: Path, *, builder: bool = True, member: bool = True, **settings: Any) -> Iterator[House]:
+    """Start a house over a new home; without `builder` nothing is ever proved or built.
+
+    One that is no `member` is a front alone: nobody counts on it to hold anything.
+    """
     home = Home(root / "home")
     home.prepare()
     migrate(home.registry_url)
     migrate_leases(home.leases_url)
-    assembly = Assembly(home, Settings(**{"prove_seconds": SLOW_SECONDS} | settings), uri="http://127.0.0.1:9")
+    uri = "http://127.0.0.1:9" if member else None
+    assembly = Assembly(home, Settings(**{"prove_seconds": SLOW_SECONDS} | settings), SERVE, uri=uri)
     assembly.start()
     try:
         with _running_builder(home, builder), TestClient(Front(assembly.context)) as client:

@@ -49,14 +49,14 @@ class House:
             schema = KeySchema(("store", "brand"), fallback=(("brand",), ()))
             create_group(connection, name, schema, signature(), auto_release=True, now=self.now())
 
-    def release(self, name: str = "oj", *, blocked: bool = False) -> Release:
-        """A finished release of one segment."""
+    def release(self, name: str = "oj", *, blocked: bool = False, shards: int = 1) -> Release:
+        """A finished release of one segment, which lies in the first of so many shards."""
         with self.database.write() as connection:
             begun = begin_release(connection, name, base=None, named=None, gates={}, now=self.now())
         segment = self.store.put([_segment(name, begun.number)])
         fields = ("store", "brand")
         segments = (SegmentRef(0, segment.digest, segment.size, 1),)
-        manifest = Manifest(name, begun.number, 1, fields, fields, signature(), segments)
+        manifest = Manifest(name, begun.number, shards, fields, fields, signature(), segments)
         stored = self.store.put([manifest.to_bytes()])
         with self.database.write() as connection:
             return finish_release(

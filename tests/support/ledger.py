@@ -133,12 +133,3 @@ def failed(outcomes: list[Outcome]) -> list[Outcome]:
     ids: set[str] = set()
     repeated = [outcome for outcome in outcomes if outcome.id in ids or ids.add(outcome.id)]
     return [outcome for outcome in outcomes if outcome.status != 200] + repeated
-
-
-def seconds_until(happened: Callable[[], Any], deadline: float = 5.0, what: str = "it") -> float:
-    """Ask again and again until it has happened: after how many seconds. Fails past the deadline."""
-    began = time.monotonic()
-    while not (said := happened()):
-        assert time.monotonic() - began < deadline, f"{what} did not happen within {deadline:g} s: {said!r}"
-        time.sleep(0.005)
-    return time.monotonic() - began

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.support.constant import ROW, SIGNATURE, constant, fleet_file
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from manymodels import Client
@@ -50,8 +51,8 @@ def prepare() -> None:
 
 
 @contextmanager
-def offline(home: Path) -> "Iterator[Client]":
-    """A client of the application over a home, in this process; leases are short, and imports take many steps."""
+def offline(home: Path, **changes: Any) -> "Iterator[Client]":
+    """A client of the application over a home, in this process; leases are short, and imports take many steps; `changes` are settings."""
     from gateway.building import builder_settings
     from gateway.house import open_house
     from gateway.settings import Settings
@@ -63,7 +64,7 @@ def offline(home: Path) -> "Iterator[Client]":
         return replace(builder_settings(settings), prepare=f"{__name__}:prepare", **steps)
 
     def settings() -> Settings:
-        return Settings(lease_seconds=0.3, builder_children=1)
+        return Settings(**{"lease_seconds": 0.3, "builder_children": 1} | changes)
 
     with open_house(home, settings=settings, building=building) as house, Client(HouseTransport(house)) as client:
         yield client
@@ -108,7 +109,7 @@ def register(client: "Client", home: Path) -> None:
     """A new version of one key, which goes live by itself."""
     key = {"store": 1, "brand": "a"}
     client.register(AUTO, key, constant(1101))
-    _until(lambda: client.predict(AUTO, key, [ROW]).predictions == [1101.0])
+    until(lambda: client.predict(AUTO, key, [ROW]).predictions == [1101.0])
 
 
 def register_junk(client: "Client", home: Path) -> None:
@@ -125,7 +126,7 @@ def import_fleet(client: "Client", home: Path) -> None:
     """Five rows, three of them new versions: a release is built and waits for its promotion."""
     fleet = models(1000, range(3, 5)) | models(1100, range(1, 3)) | models(1100, range(7, 8))
     _import(client, home, AUTO, fleet)
-    _until(lambda: client.releases(AUTO)[0].state == "ready")
+    until(lambda: client.releases(AUTO)[0].state == "ready")
 
 
 def import_junk(client: "Client", home: Path) -> None:
@@ -194,10 +195,3 @@ def _carry_out_armed(failpoint: str, home: Path, operation: str) -> None:
     assert "registry.failpoints" not in sys.modules, "the failpoint would not be seen"
     os.environ[_VARIABLE] = failpoint
     carry_out(home, operation)
-
-
-def _until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

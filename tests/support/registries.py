@@ -1,4 +1,4 @@
-"""A registry in a real SQLite file, with short words for what tests do to it."""
+"""A registry in a real database, with short words for what tests do to it."""
 
 import hashlib
 import shutil
@@ -50,10 +50,12 @@ def _migrated() -> Path:
 class Registry:
     """A database with one group, `oj`, of stores and brands; every call is a transaction."""
 
-    def __init__(self, folder: Path, *, busy_seconds: float = 5.0) -> None:
+    def __init__(self, folder: Path, *, busy_seconds: float = 5.0, url: str = "") -> None:
+        """In a file of the folder, or in the migrated and empty database of the URL."""
         self.path = folder / "registry.db"
-        shutil.copy(_migrated(), self.path)
-        self.database = Database(sqlite_url(self.path), busy_seconds=busy_seconds)
+        if not url:
+            shutil.copy(_migrated(), self.path)
+        self.database = Database(url or sqlite_url(self.path), busy_seconds=busy_seconds)
         with self.database.write() as conn:
             self.group = create_group(conn, "oj", SCHEMA, SIGNATURE, auto_release=True, now=NOW)
 

@@ -45,10 +45,19 @@ class Served:
         self.process.wait(timeout=60)
 
 
-def start(home: Path, *, processes: int = 1, port: int = 0, settings: Mapping[str, object] | None = None) -> Served:
-    """Start serving a home and wait until it answers."""
+def start(
+    home: Path,
+    *,
+    service: str = "serve",
+    processes: int = 1,
+    port: int = 0,
+    settings: Mapping[str, object] | None = None,
+) -> Served:
+    """Start a service and wait until it answers, or says that it works; a builder has no URL."""
     environment = os.environ | {f"MANYMODELS_{name.upper()}": str(value) for name, value in (settings or {}).items()}
-    arguments = ["serve", "--home", str(home), "--port", str(port), "--processes", str(processes)]
+    arguments = [service, "--home", str(home)]
+    if service != "builder":
+        arguments += ["--port", str(port), "--processes", str(processes)]
     log = home.parent / f"{home.name}.log"
     with log.open("ab") as errors:
         process = subprocess.Popen(
@@ -61,16 +70,23 @@ def start(home: Path, *, processes: int = 1, port: int = 0, settings: Mapping[st
     assert process.stdout is not None
     for line in process.stdout:
         found = URL.search(line)
-        if found:
-            return Served(home, found.group(), process)
+        if found or service == "builder":
+            return Served(home, found.group() if found else "", process)
     process.stdout.close()
-    raise AssertionError(f"serve ended with {process.wait()}: {log.read_text()[-3000:]}")
+    raise AssertionError(f"{service} ended with {process.wait()}: {log.read_text()[-3000:]}")
 
 
 @contextmanager
-def served(home: Path, *, processes: int = 1, settings: Mapping[str, object] | None = None) -> Iterator[Served]:
-    """A served home that is stopped at the end."""
-    running = start(home, processes=processes, settings=settings)
+def served(
+    home: Path,
+    *,
+    service: str = "serve",
+    processes: int = 1,
+    port: int = 0,
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[Served]:
+    """A service that is stopped at the end."""
+    running = start(home, service=service, processes=processes, port=port, settings=settings)
     try:
         yield running
     finally:

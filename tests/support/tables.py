@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.support.house import House
+from tests.support.waiting import until
 
 KEY_FIELDS = ("store", "brand")
 STREAM = {"content-type": "application/vnd.apache.arrow.stream"}
@@ -51,9 +52,7 @@ def imported(house: House, group: str, data: bytes, **params: Any) -> dict[str, 
     answer = house.client.post(f"{group}/models/bulk", params=params, content=data)
     assert answer.status_code == 202, answer.text
     where = answer.headers["location"]
-    return house.until(
-        lambda: found if (found := house.client.get(where).json())["state"] in ("done", "failed") else None
-    )
+    return until(lambda: found if (found := house.client.get(where).json())["state"] in ("done", "failed") else None)
 
 
 def made_live(house: House, group: str, rows: Sequence[Mapping[str, Any]], fields: Sequence[str] = KEY_FIELDS) -> None:

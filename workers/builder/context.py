@@ -38,6 +38,8 @@ class BuilderSettings:
         promote_seconds: deadline for members to prepare a release that promotes itself.
         stale_days: training data older than this counts as stale.
         poll_seconds: how often the builder looks for work.
+        registry, artifacts, membership: where the house's state lies, as `Home.addresses` takes it.
+        disk_cache_bytes: of a bucket, on this machine's disk.
         lease_seconds: after how long without a renewal a builder counts as dead.
         niceness: of the bulk import's children, so that serving goes first.
         catalog, prepare: dotted names by which children find the runtimes.
@@ -55,6 +57,10 @@ class BuilderSettings:
     promote_seconds: float = 10.0
     stale_days: int = 30
     poll_seconds: float = 0.02
+    registry: str = ""
+    artifacts: str = ""
+    disk_cache_bytes: int = 20 * 1024 * MEBIBYTE
+    membership: str = ""
     lease_seconds: float = 3.0
     niceness: int = 5
     catalog: str = CATALOG

@@ -212,7 +212,7 @@ def _release(context: BuilderContext, group: Group, number: int) -> int | None:
         release = get_import(conn, group, number).release
     if release is None:
         return None
-    built = build(context, group.name, release)
+    built = build(context, group.name, release, patient=True)
     if built.state == "ready":
         go_live_if_nothing_is(context, built)
     failpoint("import.released")

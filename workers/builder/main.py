@@ -14,8 +14,8 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from discovery.leases import SqlMembership
-from registry.artifacts.folder import FolderStore
+from discovery.memberships import open_membership
+from registry.artifacts.stores import open_store
 from registry.database import Database
 from registry.home import Home
 from workers.builder.context import BuilderContext, BuilderSettings
@@ -37,9 +37,13 @@ def run_builder(home: Path, stop: threading.Event | None = None, settings: Build
         _take_over_process(stop)
     settings = settings or BuilderSettings()
     place = Home(home)
-    database = Database(place.registry_url)
-    membership = SqlMembership(place.leases_url, ttl=settings.lease_seconds)
-    service = BuilderService(BuilderContext(database, FolderStore(place.artifacts), membership, settings))
+    addresses = place.addresses(
+        registry=settings.registry, membership=settings.membership, artifacts=settings.artifacts
+    )
+    database = Database(addresses.registry)
+    store = open_store(place, addresses.artifacts, cache_bytes=settings.disk_cache_bytes)
+    membership = open_membership(addresses.membership, ttl=settings.lease_seconds)
+    service = BuilderService(BuilderContext(database, store, membership, settings))
     worker = threading.Thread(target=service.run, args=(stop,), name="builder")
     try:
         worker.start()

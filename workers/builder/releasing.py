@@ -15,7 +15,13 @@ from sqlalchemy import Connection
 
 from discovery.promotion import DEFAULT_DEPLOYMENT, promote
 from registry.deployments import get_deployments
-from registry.errors import GroupNotFoundError, PreconditionFailedError, ReleaseNotFoundError
+from registry.errors import (
+    GroupNotFoundError,
+    PreconditionFailedError,
+    ReleaseNotFoundError,
+    StorageFullError,
+    StoreAwayError,
+)
 from registry.failpoints import failpoint
 from registry.groups import get_group
 from registry.records import Release, Task
@@ -45,8 +51,8 @@ def release(context: BuilderContext, _bench: Bench, task: Task) -> None:
     if task.payload.get("auto"):
         _begin_auto_release(context, task)
         return
-    built = build(context, task.group, task.payload["release"])
     named = task.payload.get("set")
+    built = build(context, task.group, task.payload["release"], patient=named is not None)
     outcome: Outcome = "not asked" if named is None else _go_live(context, built)
     now = context.clock()
     with context.database.write() as conn:
@@ -74,17 +80,27 @@ def fail_unbuilt(conn: Connection, group: str, number: int, problem: Mapping[str
             fail_release(conn, group, number, {"error": problem}, now)
 
 
-def build(context: BuilderContext, group: str, number: int) -> Release:
-    """Build a release; one that is built already is answered as it is."""
-    built = build_release(
-        context.database,
-        context.store,
-        group,
-        number,
-        clock=context.clock,
-        stale_days=context.settings.stale_days,
-        opened=context.opened,
-    )
+def build(context: BuilderContext, group: str, number: int, *, patient: bool) -> Release:
+    """Build a release; one that is built already is answered as it is.
+
+    Raises:
+        StorageFullError: if there is no room for it and its caller is to be told.
+        StoreAwayError: if there is none and it is to wait for room, since nobody would ask for it again (`patient`).
+    """
+    try:
+        built = build_release(
+            context.database,
+            context.store,
+            group,
+            number,
+            clock=context.clock,
+            stale_days=context.settings.stale_days,
+            opened=context.opened,
+        )
+    except StorageFullError as error:
+        if patient:
+            raise StoreAwayError(error.detail) from error
+        raise
     failpoint("release.built")
     return built
 

@@ -17,7 +17,7 @@ from typing import Any, Final, get_args
 from discovery.keeper import LeaseKeeper
 from discovery.membership import BUILDER
 from discovery.snapshot import Member
-from registry.errors import DatabaseBusyError, Problem
+from registry.errors import AwayError, Problem
 from registry.failpoints import failpoint
 from registry.records import Task, TaskKind
 from registry.tasks import claim, claimable, prune
@@ -31,6 +31,7 @@ FAILPOINTS: Final = ("task.claimed",)
 KINDS: Final[tuple[TaskKind, ...]] = get_args(TaskKind)
 ALIVE_SECONDS: Final = 0.25  # how long a look at the members is good for
 BUSY_SECONDS: Final = 0.5  # rest before a database that is away is asked again
+REPORT_SECONDS: Final = 30.0  # between two lines that say that the house's state is away
 IDLE_SECONDS: Final = 60.0  # without an import, then the children of imports end
 KEEP_TASKS_SECONDS: Final = 7 * 86_400.0  # how long the outcome of a task can be asked for
 MOST_CLAIMS: Final = 10  # a task that ended so many builders is not given to another
@@ -60,11 +61,12 @@ class BuilderService:
         self._context = context
         self._clock = clock
         self._looked = -ALIVE_SECONDS
-        self._alive: frozenset[str] = frozenset({self.id})
+        self._others: frozenset[str] = frozenset()
         self._turn = threading.Condition()
         self._resting: set[TaskKind] = set()  # lanes without work
-        # Version of the registry, living members and resting lanes when there was no work for them.
+        # Version of the registry, other living members and resting lanes when there was no work for them.
         self._nothing: tuple[int, frozenset[str], frozenset[TaskKind]] | None = None
+        self._report_at = 0.0
         self._done = threading.Event()  # some lane has finished a task
 
     def run(self, stop: threading.Event) -> None:
@@ -82,7 +84,7 @@ class BuilderService:
         """Do all work there is, in this thread; answers how many tasks were carried out.
 
         Raises:
-            DatabaseBusyError: if SQL is away, at the start or when the next task should be claimed.
+            DatabaseBusyError: if SQL is away when the next task should be claimed.
         """
         done = 0
         with self._at_work(threading.Event()) as bench:
@@ -99,9 +101,8 @@ class BuilderService:
         wanted = tuple(kinds)
         if not self.is_wanted(wanted):
             return False
-        alive = self._living()
         with self._context.database.write() as conn:
-            task = claim(conn, self.id, alive, wanted, self._context.clock())
+            task = claim(conn, self.id, self._living_others(), wanted, self._context.clock())
         if task is None:
             return False
         failpoint("task.claimed")
@@ -109,14 +110,14 @@ class BuilderService:
         return True
 
     def is_wanted(self, kinds: Iterable[TaskKind] = KINDS) -> bool:
-        """Whether a task of these kinds can be claimed.
+        """Whether a task of these kinds can be claimed; for a lane that works on none.
 
         Raises:
             DatabaseBusyError: if SQL is away.
         """
-        alive = self._living()
+        others = self._living_others()
         with self._context.database.read() as conn:
-            return claimable(conn, alive, tuple(kinds))
+            return claimable(conn, others, tuple(kinds))
 
     @contextmanager
     def _at_work(self, stop: threading.Event) -> Iterator[Bench]:
@@ -126,19 +127,25 @@ class BuilderService:
         bench = Bench.of(settings, stop)
         keeper.start()
         try:
-            with self._context.database.write() as conn:
-                prune(conn, self._context.clock() - KEEP_TASKS_SECONDS)
+            self._prune()
             yield bench
         finally:
             bench.close()
             keeper.stop()
+
+    def _prune(self) -> None:
+        try:
+            with self._context.database.write() as conn:
+                prune(conn, self._context.clock() - KEEP_TASKS_SECONDS)
+        except AwayError as error:  # the next start will
+            self._report("old tasks stay", error)
 
     def _lane(self, kind: TaskKind, bench: Bench) -> None:
         while not bench.stop.is_set():
             try:
                 worked = self.step((kind,), bench)
             except Exception as error:  # noqa: BLE001 - a lane that died would leave its kind of work undone
-                _report("no work can be claimed", error)
+                self._report("no work can be claimed", error)
                 bench.stop.wait(BUSY_SECONDS)
                 continue
             if not worked:
@@ -164,7 +171,7 @@ class BuilderService:
             try:
                 self._wake_lanes()
             except Exception as error:  # noqa: BLE001 - without a watch no lane would ever wake
-                _report("no work can be looked for", error)
+                self._report("no work can be looked for", error)
                 stop.wait(BUSY_SECONDS)
             self._done.wait(self._context.settings.poll_seconds)
             self._done.clear()
@@ -176,15 +183,15 @@ class BuilderService:
             resting = frozenset(self._resting)
         if not resting:
             return
-        alive = self._living()
-        seen = (self._context.database.version(), alive, resting)
+        others = self._living_others()
+        seen = (self._context.database.version(), others, resting)
         if seen == self._nothing:
             return
         with self._context.database.read() as conn:
-            if not claimable(conn, alive, resting):
+            if not claimable(conn, others, resting):
                 self._nothing = seen
                 return
-            found = {kind for kind in resting if claimable(conn, alive, (kind,))}
+            found = {kind for kind in resting if claimable(conn, others, (kind,))}
         with self._turn:
             self._resting -= found
             self._turn.notify_all()
@@ -192,7 +199,7 @@ class BuilderService:
     def _carry_out(self, task: Task, bench: Bench) -> None:
         try:
             while not self._try(task, bench):
-                log.warning("task %d (%s) waits for the database", task.id, task.kind)
+                log.warning("task %d (%s) waits for the database or the members", task.id, task.kind)
                 if bench.stop.wait(BUSY_SECONDS):
                     return
         except AbandonedError:
@@ -202,13 +209,13 @@ class BuilderService:
         self._done.set()  # it may have left work for another lane
 
     def _try(self, task: Task, bench: Bench) -> bool:
-        """Carry out a task or record why not; False if the database is away, so that it must be tried again."""
+        """Carry out a task or record why not; False if the house's state is away, so that it must be tried again."""
         try:
             problem = self._work(task, bench)
             if problem is not None:
                 log.info("task %d (%s, group %s) is refused: %s", task.id, task.kind, task.group, problem.detail)
                 _REFUSE[task.kind](self._context, task, problem_json(problem))
-        except DatabaseBusyError:
+        except AwayError:
             return False
         return True
 
@@ -217,7 +224,7 @@ class BuilderService:
             return BuilderFailedError(f"{MOST_CLAIMS} builders ended while they worked on this")
         try:
             _WORK[task.kind](self._context, bench, task)
-        except (DatabaseBusyError, AbandonedError, ClaimLostError):
+        except (AwayError, AbandonedError, ClaimLostError):
             raise
         except Problem as problem:
             return problem
@@ -226,19 +233,22 @@ class BuilderService:
             return BuilderFailedError(f"the builder failed unexpectedly ({type(error).__name__}); its log says more")
         return None
 
-    def _living(self) -> frozenset[str]:
-        """Ids of the members whose claims stand; a builder always stands by its own."""
+    def _living_others(self) -> frozenset[str]:
+        """Ids of the other members whose claims stand.
+
+        A claim of our own that a lane meets while it works on nothing was lost on the way: made, and never answered.
+        """
         now = self._clock()
         if now - self._looked >= ALIVE_SECONDS:
             members = self._context.membership.members()
-            self._alive = frozenset(member.id for member in members if member.state != "dead") | {self.id}
+            self._others = frozenset(member.id for member in members if member.state != "dead") - {self.id}
             self._looked = now
-        return self._alive
+        return self._others
 
-
-def _report(what: str, error: Exception) -> None:
-    """Log what happens when a database is away in one line, all else as the bug it is."""
-    if isinstance(error, DatabaseBusyError):
-        log.warning("%s: %s", what, error)
-    else:
-        log.error("%s", what, exc_info=error)
+    def _report(self, what: str, error: Exception) -> None:
+        """Log what happens when the house's state is away in one line, now and then; all else as the bug it is."""
+        if not isinstance(error, AwayError):
+            log.error("%s", what, exc_info=error)
+        elif self._clock() >= self._report_at:
+            self._report_at = self._clock() + REPORT_SECONDS
+            log.warning("%s: %s", what, error)

@@ -20,6 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from registry.artifacts.bundle import read_slice
+from registry.artifacts.disk_cache import hold
 from registry.artifacts.frames import decompress, verified
 from registry.artifacts.store import ArtifactStore
 from registry.errors import ArtifactDamagedError, ArtifactMissingError
@@ -92,6 +93,7 @@ class Segment:
         """
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            hold(descriptor)
             size = os.fstat(descriptor).st_size
             header = read_header(os.pread(descriptor, 8 + MAX_HEADER, 0), size)
         except BaseException:

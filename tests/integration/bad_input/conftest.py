@@ -7,6 +7,7 @@ from tests.support.house import running_house
 from tests.support.refusals import KEY, LIMITS, SIGNATURE, G
 from tests.support.state import state_of
 from tests.support.tables import made_live
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="package")
@@ -32,6 +33,6 @@ def refused(house):
         assert body["detail"]
 
     yield check
-    house.until(lambda: not list(house.assembly.context.store.staged_names()))
+    until(lambda: not list(house.assembly.context.store.staged_names()))
     assert state_of(house.home) == before
     assert house.predict(G, KEY).json()["predictions"] == [1.0]

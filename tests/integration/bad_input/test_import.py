@@ -9,6 +9,7 @@ from tests.support.constant import constant
 from tests.support.refusals import KEY, Bad, G, table
 from tests.support.state import RECORDS, state_of
 from tests.support.tables import imported, parquet, parquet_file
+from tests.support.waiting import until
 
 
 def columns(**changes):
@@ -33,7 +34,7 @@ def test_a_bad_file_fails_its_import_and_leaves_only_the_record(house, bad):
     assert record["state"] == "failed"
     assert (record["error"]["code"], record["error"]["field"]) == (bad.code, bad.field), record["error"]
     assert (record["registered"], record["release"]) == (0, None)
-    house.until(lambda: not list(house.assembly.context.store.staged_names()))
+    until(lambda: not list(house.assembly.context.store.staged_names()))
     assert state_of(house.home, without=without) == before
 
 
@@ -60,7 +61,7 @@ def test_bad_rows_of_a_file_are_told_each_by_itself_and_nothing_is_registered(ho
     told = house.client.get(f"{G}/imports/{record['import']}/rejects").json()["rejects"]
     expected = [(row, code, field) for row, (_, code, field) in enumerate(rows) if code]
     assert [(item["row"], item["code"], item["field"]) for item in told] == expected
-    house.until(lambda: not list(house.assembly.context.store.staged_names()))
+    until(lambda: not list(house.assembly.context.store.staged_names()))
     assert state_of(house.home, without=without) == before
 
 

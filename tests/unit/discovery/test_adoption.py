@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from discovery.adoption import to_adopt, to_announce, to_show
+from discovery.seats import PoolSeats
 from registry.keys import KeySchema
 from tests.support.snapshots import group, snapshot
 
@@ -73,3 +74,16 @@ def test_a_group_that_is_gone_is_gone():
 def test_only_what_is_both_wanted_and_held_is_announced():
     fresh = snapshot(group("oj", 1, preparing=(2,)), group("milk", 5))
     assert to_announce(fresh, {("oj", 1), ("oj", 2), ("oj", 9), ("gone", 1)}) == {("oj", 1), ("oj", 2)}
+
+
+def test_an_assignment_is_taken_up_when_everything_wanted_of_its_pool_is_held():
+    fresh = snapshot(group("oj", 1, preparing=(2,)), replace(group("milk", 7), pool="cold"))
+    fresh = replace(fresh, assignments={"default": PoolSeats(5), "cold": PoolSeats(3)})
+    assert to_announce(fresh, {("oj", 1), ("milk", 7)}) == {("oj", 1), ("milk", 7), ("@assignment/cold", 3)}
+    assert to_announce(fresh, {("oj", 1), ("oj", 2)}) == {("oj", 1), ("oj", 2), ("@assignment/default", 5)}
+    assert to_announce(snapshot(group("oj", 1)), {("oj", 1)}) == {("oj", 1)}
+
+
+def test_an_assignment_is_not_taken_up_while_a_live_release_cannot_be_read():
+    fresh = replace(snapshot(replace(group("oj"), unread=True)), assignments={"default": PoolSeats(5)})
+    assert to_announce(fresh, ()) == frozenset()

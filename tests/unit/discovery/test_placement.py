@@ -1,10 +1,13 @@
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery.placement import place, score
+from discovery.placement import Held, place, score, serving
+from discovery.seats import Move
 from discovery.snapshot import Member
+from tests.support.snapshots import group, live, snapshot
 
 SHARDS = range(256)
 
@@ -89,3 +92,78 @@ def test_living_members_come_first_and_each_says_why():
 
 def test_no_member_is_no_member():
     assert place([], "g", 0).members == ()
+
+
+def sitting(seat, state="alive", process="1", **said):
+    metadata = {"assigned": "yes", "seat": seat, "zone": f"z-{seat}", **said}
+    return Member(f"{seat}-{process}", f"http://{seat}", state, ("worker",), metadata)
+
+
+def standing(members, held):
+    candidates = place(members, "g", 0, held).candidates
+    return [(found.member.id, found.why.rank, found.why.reason) for found in candidates]
+
+
+def test_a_shard_is_served_by_its_seats_in_their_order_and_by_nobody_else():
+    members = [sitting(name) for name in "abcd"]
+    assert standing(members, Held(("c", "a"))) == [
+        ("c-1", 1, "holds it"),
+        ("a-1", 2, "holds it"),
+        *sorted(
+            [("b-1", None, "not assigned"), ("d-1", None, "not assigned")],
+            key=lambda found: -score(found[0], "g", 0),
+        ),
+    ]
+    why = place(members, "g", 0, Held(("c", "a"))).candidates[0].why
+    assert (why.seat, why.zone, why.eligible) == ("c", "z-c", True)
+
+
+def test_all_processes_of_a_seat_serve_and_those_that_live_come_first():
+    members = [sitting("a", process="1"), sitting("a", "suspect", "2"), sitting("b"), sitting("b", "draining", "2")]
+    assert [rest for _, *rest in standing(members, Held(("a", "b")))] == [
+        [1, "holds it"],
+        [2, "holds it"],
+        [3, "holds it; suspect: after those alive"],
+        [4, "holds it; draining: only when no other is left"],
+    ]
+
+
+def test_who_is_coming_is_not_asked_while_somebody_has_the_shard_and_who_goes_serves_until_then():
+    members = [sitting("new"), sitting("old", "draining"), sitting("stays", "suspect")]
+    held = Held(("stays", "old", "new"), Move(("new",), ("old",)))
+    assert standing(members, held) == [
+        ("stays-1", 1, "holds it; suspect: after those alive"),
+        ("old-1", 2, "former, until the new have it; draining: only when no other is left"),
+        ("new-1", None, "coming, not yet ready"),
+    ]
+    assert standing(members[:1], held) == [("new-1", 1, "coming, not yet ready")]
+
+
+def test_a_dead_member_is_never_asked_and_says_so():
+    assert standing([sitting("a", "dead"), sitting("b")], Held(("a", "b"))) == [
+        ("b-1", 1, "holds it"),
+        ("a-1", None, "dead"),
+    ]
+
+
+def test_a_worker_without_a_seat_holds_everything_and_is_asked_after_the_seats():
+    assert standing([worker("whole"), sitting("a")], Held(("a",))) == [
+        ("a-1", 1, "holds it"),
+        ("whole", 2, "holds everything"),
+    ]
+
+
+def test_the_seats_are_those_of_the_releases_own_count_of_shards():
+    members = (sitting("a"), sitting("b"), sitting("c"))
+    release = live(1, shards=2)
+    view = replace(group("oj", 1), seats={2: (("a",), ("b",)), 4: (("c",),) * 4})
+    shown = snapshot(view, members=members)
+    assert [member.id for member in serving(shown, view, release, 1)] == ["b-1"]
+    assert [member.id for member in serving(shown, view, live(2, shards=4), 1)] == ["c-1"]
+    assert serving(shown, view, live(3, shards=8), 1) == ()  # nobody has been told yet
+
+
+def test_without_seats_all_workers_serve():
+    view = group("oj", 1)
+    shown = snapshot(view, members=(worker("a"), worker("b")))
+    assert {member.id for member in serving(shown, view, live(1), 0)} == {"a", "b"}

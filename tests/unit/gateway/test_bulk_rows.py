@@ -6,6 +6,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.data.arrow import read_arrow_bulk
 from gateway.data.bulk_rows import read_json_bulk
@@ -344,3 +346,50 @@ def test_whole_numbers_beyond_float64_stay_exact_when_portions_are_joined():
     rows[-1] = ["2", "t", 2**53 + 1, 0]
     read = read_json({"columns": COLUMNS, "data": rows}, seen=ids, limit=1_000_000)
     assert read.features.exact[0].tolist() == [3] * (len(rows) - 1) + [2**53 + 1]
+
+
+LOOSE = [
+    {"name": "f", "default": 2.5},
+    {"name": "i", "dtype": "int64", "default": (1 << 60) + 1},
+    {"name": "s", "dtype": "string", "default": "none"},
+    {"name": "n", "nullable": True, "default": None},
+    {"name": "needed"},
+]
+GIVEN = {"f": 1.0, "i": 7, "s": "x", "n": 4.0, "needed": 3.0}
+
+
+@given(rows=st.lists(st.sets(st.sampled_from(list(GIVEN))), min_size=1, max_size=5))
+def test_what_objects_leave_out_reads_as_if_its_default_had_been_sent(rows):
+    seen = view({"inputs": LOOSE, "outputs": [{"name": "y"}]})
+    key = {"store": "2", "brand": "t"}
+    sent = [key | {name: GIVEN[name] for name in names} for names in rows]
+    defaults = {spec["name"]: spec["default"] for spec in LOOSE if "default" in spec}
+    found = read_json({"rows": sent}, seen=seen)
+    assert codes(found) == {row: "feature_missing" for row, names in enumerate(rows) if "needed" not in names}
+    spelled = read_json(
+        {"rows": [defaults | row for row in sent if "needed" in row] or [defaults | sent[0]]}, seen=seen
+    )
+    if found.places.size:
+        assert_same_features(found.features, spelled.features)
+
+
+def assert_same_features(one, other):
+    assert np.array_equal(one.matrix, other.matrix, equal_nan=True)
+    assert {at: list(texts) for at, texts in one.text.items()} == {at: list(texts) for at, texts in other.text.items()}
+    for at in one.exact.keys() | other.exact.keys():  # where all fit float64 it is left out
+        width = len(one.matrix)
+        alone, beside = (
+            features.exact.get(at, features.matrix[:, at].astype(np.int64)).tolist() for features in (one, other)
+        )
+        assert alone == beside
+        assert len(alone) == width
+
+
+def test_objects_that_name_much_between_them_and_little_each_make_no_great_table():
+    names = [f"x{i}" for i in range(4096)]
+    wide = view({"inputs": [{"name": name, "default": 0} for name in names], "outputs": [{"name": "y"}]})
+    key = {"store": "2", "brand": "t"}
+    with pytest.raises(TooManyRowsError, match=r"send 25\d such rows"):
+        read_json({"rows": [key | dict.fromkeys(names, 1)] + [key] * 500}, seen=wide, limit=100_000)
+    whole = [key | dict.fromkeys(names, 1.0)] * 2
+    assert read_json({"rows": whole}, seen=wide).features.matrix.tolist() == [[1.0] * 4096] * 2

@@ -1,7 +1,8 @@
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from gateway.control.gauges import STATES, GroupGauges, metrics_of
+from discovery.snapshot import Member
+from gateway.control.gauges import STATES, GroupGauges, members_of, metrics_of
 
 
 def exposed(*groups):
@@ -30,3 +31,14 @@ def test_a_group_with_nothing_live_has_no_age():
 
 def test_no_group_shows_no_sample():
     assert not [line for line in exposed() if not line.startswith("#")]
+
+
+def test_members_are_counted_by_what_they_serve_and_their_state_and_an_empty_state_is_nought():
+    members = [
+        Member("a", "http://a", "alive", ("gateway", "worker"), {}),
+        Member("b", "http://b", "alive", ("worker",), {}),
+        Member("c", "http://c", "suspect", ("worker",), {}),
+    ]
+    counted = {tuple(sample.labels.values()): sample.value for sample in members_of(members).samples}
+    assert counted["gateway+worker", "alive"] == counted["worker", "alive"] == counted["worker", "suspect"] == 1
+    assert counted["worker", "dead"] == counted["gateway+worker", "suspect"] == 0

@@ -1,13 +1,15 @@
 """What can be answered on the spot is, in one write; everything else takes the ordinary way and loses nothing."""
 
 import asyncio
+import re
+from functools import partial
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
 from gateway.protocol import HEAD_BYTES, PROMPT_BYTES, PromptProtocol
-from gateway.reply import Reply
+from gateway.reply import Later, Reply
 from tests.support.transport import Recorder
 
 PROMPT = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\nx-request-id: id\r\n\r\nprompt"
@@ -19,13 +21,27 @@ class Front:
     def __init__(self):
         self.seen = []
         self.closed = False
+        self.awaited = []  # what answers to `later` wait for
+        self.made_of = []
         self.gate = asyncio.Event()  # what `slow` requests wait for
+
+    def prompt_route(self, path):
+        predict = re.fullmatch(rb"/v1/groups/([A-Za-z0-9._-]+)/predict", path)
+        return partial(self.prompt_answer, predict[1].decode()) if predict else None
 
     def prompt_answer(self, group, headers, body):
         self.seen.append((group, dict(headers), body))
         if body == b"broken":
             raise RuntimeError("broken")
+        if body == b"later":
+            begun = asyncio.get_running_loop().create_future()
+            self.awaited.append(begun)
+            return Later(begun, self.made)
         return Reply(200, b"prompt", b"text/plain", b"id") if body == b"warm" else None
+
+    def made(self, begun):
+        self.made_of.append(begun.result())
+        return Reply(200, begun.result(), b"text/plain", b"id")
 
     async def __call__(self, scope, receive, send):
         body, more = b"", True
@@ -236,3 +252,75 @@ def test_a_connection_is_not_closed_while_the_second_of_two_requests_is_under_wa
 def test_a_connection_is_not_closed_in_the_middle_of_a_request():
     raw = request("warm")
     assert not talk(raw, raw[:-2], keep_alive=0)[0].closed
+
+
+def talk_later(*pieces, work):
+    """As `talk`, but `work` is a coroutine function of the application, the protocol and the transport."""
+    front, transport = Front(), Recorder()
+
+    async def main():
+        config = uvicorn.Config(front, log_config=None, access_log=False, lifespan="off", ws="none")
+        protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+        protocol.connection_made(transport)
+        for piece in pieces:
+            protocol.data_received(piece)
+        await work(front, protocol, transport)
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
+    return front, transport
+
+
+async def steps():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_an_answer_that_comes_later_is_written_when_it_comes_and_the_connection_goes_on():
+    async def work(front, protocol, transport):
+        assert transport.writes == []
+        front.awaited[0].set_result(b"prompt")
+        await steps()
+        assert transport.writes == [PROMPT]
+        protocol.data_received(request("warm"))
+        assert transport.writes == [PROMPT] * 2
+
+    talk_later(request("later"), work=work)
+
+
+@pytest.mark.parametrize("behind", ["warm", "cold", "later"])
+def test_a_request_behind_one_whose_answer_comes_later_waits_its_turn(behind):
+    async def work(front, _protocol, transport):
+        await steps()
+        assert transport.writes == []
+        front.awaited[0].set_result(b"first!")
+        await steps()
+
+    _, transport = talk_later(request("later") + request(behind), work=work)
+    written = b"".join(transport.writes)
+    assert written.count(b"HTTP/1.1 200") == 2
+    assert written.index(b"first!") < written.index(b"asgi")
+
+
+def test_an_answer_whose_caller_left_is_still_counted_and_not_written():
+    async def work(front, protocol, transport):
+        protocol.connection_lost(ConnectionResetError())
+        front.awaited[0].set_result(b"prompt")
+        await steps()
+
+    front, transport = talk_later(request("later"), work=work)
+    assert front.made_of == [b"prompt"]
+    assert transport.writes == []
+
+
+def test_an_answer_that_is_awaited_at_shutdown_is_sent_and_then_the_connection_closes():
+    async def work(front, protocol, transport):
+        protocol.shutdown()
+        assert not transport.closed
+        front.awaited[0].set_result(b"prompt")
+        await steps()
+        assert transport.closed
+
+    _, transport = talk_later(request("later"), work=work)
+    assert b"connection: close\r\n" in transport.writes[0]
+    assert transport.writes[0].endswith(b"prompt")

@@ -7,6 +7,7 @@ import sys
 import threading
 
 from gateway import serving
+from gateway.roles import SERVE
 from gateway.settings import Settings
 from registry.home import Home
 
@@ -38,7 +39,7 @@ class Stopping(threading.Event):
 
 
 def test_the_parent_rests_between_looks_at_a_child_that_died_a_moment_ago(tmp_path, monkeypatch):
-    supervisor = serving._Supervisor(Home(tmp_path), Settings(), None, "http://x", 1)
+    supervisor = serving._Supervisor(SERVE, Home(tmp_path), Settings(), None, "http://x", 1)
     supervisor._stopping = Stopping()
     child = Dead()
     supervisor._children["server-0"] = child

@@ -1,11 +1,14 @@
+from dataclasses import replace
 from typing import get_type_hints
 
 import orjson
 import pytest
 from pydantic import TypeAdapter
 
+from discovery.placement import placement
+from discovery.seats import Move
 from discovery.snapshot import DeploymentView, GroupView, LiveRelease, Member, Revision, Snapshot
-from gateway.control import answers, shapes
+from gateway.control import answers, discovery_answers, shapes
 from registry.imports import Reject
 from registry.keys import KeySchema, PartitionKey
 from registry.manifest import Manifest, SegmentRef
@@ -72,11 +75,59 @@ def conforms(shape, value):
         (answers.ReleaseJson, shapes.release_json(RELEASE)),
         (answers.HoldJson, shapes.hold_json(HOLD)),
         (answers.MemberJson, shapes.member_json(MEMBER)),
-        (answers.SnapshotJson, shapes.snapshot_json(snapshot())),
+        (discovery_answers.SnapshotJson, shapes.snapshot_json(snapshot())),
     ],
 )
 def test_a_shape_has_exactly_the_members_of_its_documented_type(shape, value):
     conforms(shape, value)
+
+
+def seated(members=(MEMBER,)):
+    shown = snapshot()
+    view = replace(
+        shown.groups["oj"],
+        seats={16: (("a", "b"),) * 15 + (("b", "c"),)},
+        moves={16: {15: Move(("c",), ("b",))}},
+        replicas=2,
+    )
+    return replace(shown, groups={"oj": view}, members=members)
+
+
+def sitting(seat, state="alive"):
+    return Member(f"{seat}-1", f"http://{seat}", state, ("worker",), {"assigned": "yes", "seat": seat, "zone": "z"})
+
+
+def test_a_snapshot_with_seats_names_them_by_count_of_shards_and_who_comes_and_goes():
+    shown = shapes.snapshot_json(seated())
+    conforms(discovery_answers.SnapshotJson, shown)
+    assert shown["groups"][0]["seats"]["16"][15] == ["b", "c"]
+    assert shown["groups"][0]["moves"] == {"16": {"15": {"coming": ["c"], "former": ["b"]}}}
+
+
+def test_a_standing_tells_turn_seat_zone_and_reason():
+    shown = seated((sitting("b"), sitting("c"), sitting("a", "dead")))
+    view = shown.groups["oj"]
+    found = placement(shown, view, view.wanted[0], 15).candidates
+    told = [shapes.standing_json(candidate) for candidate in found]
+    conforms(discovery_answers.StandingJson, told[0])
+    assert [(one["rank"], one["seat"], one["reason"]) for one in told] == [
+        (1, "b", "former, until the new have it"),
+        (None, "c", "coming, not yet ready"),
+        (None, "a", "dead"),
+    ]
+    assert 0 <= told[0]["score"] < 1
+
+
+def test_the_seats_of_a_group_are_counted_with_what_moves_and_what_nobody_serves():
+    def counted(*members):
+        shown = seated(members)
+        return shapes.seated_json(shown, shown.groups["oj"], 16)
+
+    assert counted(sitting("a"), sitting("b")) == {"seats": 3, "moving": 1, "unserved": 0}
+    assert counted(sitting("a"))["unserved"] == 1
+    assert counted()["unserved"] == 16
+    assert counted(MEMBER)["unserved"] == 0
+    assert shapes.seated_json(snapshot(), snapshot().groups["oj"], 16) is None
 
 
 def test_times_are_rfc_3339_in_utc():

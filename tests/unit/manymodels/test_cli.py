@@ -333,3 +333,33 @@ def test_the_light_install_says_what_to_install_for_the_server(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1
     assert "pip install 'manymodels[server]'" in run.stderr
+
+
+def test_group_place_says_how_many_workers_of_which_pool_hold_each_shard():
+    placed = {**GROUP, "replicas": 3, "pool": "gpu"}
+    result, asked = answered(Reply(body=placed), "group", "place", "g", "--replicas", "3", "--pool", "gpu")
+    assert result.exit_code == 0
+    assert "3, of the pool gpu" in result.stdout
+    assert (asked[0].path, asked[0].json) == ("/v1/groups/g/placement", {"replicas": 3, "pool": "gpu"})
+
+
+def test_group_place_that_says_nothing_is_refused():
+    result = run("group", "place", "g")
+    assert result.exit_code == 2
+    assert "--replicas" in result.stderr
+
+
+def test_lookup_explain_shows_how_every_member_stands():
+    member = {"id": "w-1", "uri": "http://w", "state": "alive"}
+    told = {**member, "rank": 1, "reason": "former, until the new have it", "seat": "s7", "zone": "z", "score": 0.5}
+    body = {
+        "group": "g", "key": "store=2", "shard": 0, "slot": 1, "release": 3, "deployment": "blue", "version": 1,
+        "model_key": "", "fallback_level": 1, "members": [member], "revision": "e-1", "ttl": 5.0,
+        "explanation": [told, {**told, "rank": None, "reason": "not assigned"}],
+    }  # fmt: skip
+    result, asked = answered(Reply(body=body), "lookup", "g", "store=2", "--explain")
+    assert result.exit_code == 0
+    assert "explain=true" in asked[0].path
+    for said in ("s7", "former, until the new have it", "not assigned"):
+        assert said in result.stdout
+    assert "not assigned" not in answered(Reply(body={**body, "explanation": None}), "lookup", "g", "store=2")[0].stdout

@@ -395,6 +395,18 @@ def test_groups_are_created_listed_and_deleted():
     assert server.asked[3].path == "/v1/groups/g?confirm=g"
 
 
+def test_a_group_is_placed_and_what_is_not_said_is_not_sent():
+    body = {"name": "g", "key": [], "shard_by": [], "fallback": [], "signature": {}, "auto_release": True, "suspended": False, "created": None, "replicas": 3, "pool": "gpu"}  # fmt: skip
+    with serving(lambda asked: Reply(body=body)) as server, Client(server.url) as client:
+        assert client.place_group("g", replicas=3).replicas == 3
+        assert client.create_group("g", [], {}, pool="gpu").pool == "gpu"
+        client.create_group("g", [], {})
+    assert (server.asked[0].method, server.asked[0].path) == ("PUT", "/v1/groups/g/placement")
+    assert server.asked[0].json == {"replicas": 3}
+    assert server.asked[1].json["pool"] == "gpu"
+    assert not {"replicas", "pool"} & set(server.asked[2].json)
+
+
 def test_status_is_read_whole_and_fields_of_newer_servers_are_passed_over():
     live = {
         "deployment": "blue",
@@ -442,3 +454,16 @@ def test_the_address_comes_from_the_environment_when_none_is_given(monkeypatch):
         monkeypatch.setenv("MANYMODELS_URL", server.url)
         with Client() as client:
             assert client.groups() == []
+
+
+def test_a_lookup_is_explained_where_that_is_asked_for():
+    body = {
+        "group": "g", "key": "store=2", "shard": 0, "slot": 1, "release": 3, "deployment": "blue", "version": 1,
+        "model_key": "", "fallback_level": 1, "members": [], "revision": "e-1", "ttl": 5.0,
+        "explanation": [{"id": "w", "uri": "http://w", "state": "dead", "rank": None, "reason": "dead", "seat": "s",
+                         "zone": "", "score": 0.5}],
+    }  # fmt: skip
+    with serving(lambda asked: Reply(body=body)) as server, Client(server.url) as client:
+        found = client.lookup("g", KEY, explain=True)
+    assert server.asked[0].path == f"/v1/discovery/lookup?group=g&explain=true&{KEY_QUERY}"
+    assert [(one.seat, one.reason) for one in found.explanation] == [("s", "dead")]

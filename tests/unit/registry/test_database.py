@@ -15,8 +15,17 @@ from registry.errors import DatabaseBusyError, DatabaseTooNewError
 from registry.groups import list_groups
 from registry.revision import bump, read_revision
 from registry.tables import metadata
+from tests.support.registries import Registry
 
 ODD = "a b/50%41?x=1#é;🍊"
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """In SQLite, whose rules these are; see `test_postgresql` for the other's."""
+    opened = Registry(tmp_path)
+    yield opened
+    opened.close()
 
 
 def test_a_migrated_database_has_exactly_the_tables_the_code_declares(registry):

@@ -7,7 +7,7 @@ from registry.errors import (
     GroupNotFoundError,
     SignatureInvalidError,
 )
-from registry.groups import create_group, delete_group, find_group, get_group, list_groups
+from registry.groups import create_group, delete_group, find_group, get_group, list_groups, place_group
 from registry.keys import KeySchema
 from registry.releases import list_releases
 from registry.revision import read_revision
@@ -135,3 +135,39 @@ def test_creating_and_deleting_grow_the_revision(registry):
     with registry.database.write() as conn:
         delete_group(conn, "new", confirm="new")
     assert first < second < number()
+
+
+def test_a_group_is_placed_on_two_seats_of_the_default_pool_unless_it_says_otherwise(registry):
+    made = create(registry, "plain")
+    assert (made.replicas, made.pool) == (2, "default")
+    with registry.database.write() as conn:
+        made = create_group(conn, "g", SCHEMA, SIGNATURE, auto_release=False, now=NOW, replicas=3, pool="gpu")
+    with registry.database.read() as conn:
+        assert get_group(conn, "g") == made
+    assert (made.replicas, made.pool) == (3, "gpu")
+
+
+def test_a_group_is_placed_anew_and_only_a_change_counts(registry):
+    create(registry, "g")
+    with registry.database.write() as conn:
+        assert place_group(conn, "g", replicas=3).replicas == 3
+        before = read_revision(conn)
+        assert place_group(conn, "g", replicas=3, pool="default").replicas == 3
+        assert place_group(conn, "g").replicas == 3
+        assert read_revision(conn) == before
+        assert place_group(conn, "g", pool="gpu").pool == "gpu"
+        found = get_group(conn, "g")
+        assert (found.replicas, found.pool) == (3, "gpu")
+        assert read_revision(conn)[1] == before[1] + 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("replicas", 0), ("replicas", 65), ("pool", ""), ("pool", "A"), ("pool", "a/b")]
+)
+def test_a_placement_that_breaks_a_rule_is_refused_and_changes_nothing(registry, field, value):
+    before = create(registry, "g")
+    with pytest.raises(GroupInvalidError) as refused, registry.database.write() as conn:
+        place_group(conn, "g", **{field: value})
+    assert refused.value.field == field
+    with registry.database.read() as conn:
+        assert get_group(conn, "g") == before

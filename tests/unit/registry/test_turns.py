@@ -1,17 +1,14 @@
 """Whoever waits for a turn gets it before those that came later."""
 
 import threading
-import time
 
 from registry.turns import Turns
+from tests.support.waiting import until
 
 
 def waiting(turns, count):
     """Wait until so many stand in line."""
-    deadline = time.monotonic() + 30
-    while len(turns._waiting) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: len(turns._waiting) >= count, 30, "a place in line")
 
 
 def test_turns_are_given_in_the_order_they_were_asked_for():

@@ -33,7 +33,9 @@ def load(tiny, **options):
 
 
 @pytest.mark.parametrize(
-    "make", [models.ridge, models.forest, models.hist_boosting, lambda: models.ridge(named=False)], ids=str
+    "make",
+    [models.ridge, models.forest, models.hist_boosting, lambda: models.ridge(named=False)],
+    ids=["ridge", "forest", "hist_boosting", "ridge of unnamed columns"],
 )
 def test_regressors_equal_the_native_estimator(make):
     tiny = make()

@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.toy_runtimes import PREPARE
+from tests.support.waiting import until
 from workers.builder.children import MOST_JOBS, ChildDiedError, ChildPool
 
 JOB = "tests.support.toy_runtimes:process_id"
@@ -26,17 +26,12 @@ def _child_of(pool) -> int:
     return int(next(iter(list(pool.run(JOB, b"", b"")))))
 
 
-def _gone(process: int, within: float = 10.0) -> bool:
-    end = time.monotonic() + within
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return True
-        if state == "Z":  # dead; init has yet to take it
-            return True
-        time.sleep(0.01)
-    return False
+def _gone(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"  # dead; init has yet to take it
 
 
 def test_a_child_is_used_again(pool):
@@ -46,7 +41,7 @@ def test_a_child_is_used_again(pool):
 def test_a_child_that_died_while_idle_is_replaced_unnoticed(pool):
     first = _child_of(pool)
     os.kill(first, signal.SIGKILL)
-    assert _gone(first)
+    until(lambda: _gone(first), 10, "the end of the child")
     assert _child_of(pool) != first
 
 
@@ -57,7 +52,7 @@ def test_a_late_answer_ends_the_child():
     with pytest.raises(ChildDiedError, match=r"within 0\.2 seconds") as death:
         next(answers)
     assert death.value.hung
-    assert _gone(process)
+    until(lambda: _gone(process), 10, "the end of the child")
     pool.close()
 
 
@@ -65,7 +60,7 @@ def test_a_reader_that_stops_early_loses_only_the_child(pool):
     answers = pool.run(JOB, b"", b"wait")
     process = int(next(answers))
     answers.close()
-    assert _gone(process)
+    until(lambda: _gone(process), 10, "the end of the child")
     assert _child_of(pool) != process
 
 
@@ -83,7 +78,7 @@ def test_children_have_one_thread_and_write_no_files(pool):
 def test_close_ends_all_children_and_the_pool_can_be_used_again(pool):
     first = _child_of(pool)
     pool.close()
-    assert _gone(first)
+    until(lambda: _gone(first), 10, "the end of the child")
     assert _child_of(pool) != first
 
 
@@ -102,7 +97,7 @@ def test_children_die_with_the_builder_at_work_or_idle(payload):
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=Path.cwd(), timeout=60
     )
     assert done.returncode == -signal.SIGKILL
-    assert _gone(int(done.stdout))
+    until(lambda: _gone(int(done.stdout)), 10, "the end of the child")
 
 
 def test_a_child_that_did_many_jobs_is_retired(pool):
@@ -110,4 +105,4 @@ def test_a_child_that_did_many_jobs_is_retired(pool):
     for _ in range(MOST_JOBS - 1):
         assert _child_of(pool) == first
     assert _child_of(pool) != first
-    assert _gone(first)
+    until(lambda: _gone(first), 10, "the end of the child")

@@ -1,0 +1,50 @@
+"""A cluster of real processes that serves a fleet of stores, and what its tests do to it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from deploy.local.house import House
+from manymodels import Client
+from tests.support.ledger import Caller
+from tests.support.stores import import_stores, value
+from tests.support.waiting import until
+
+SETTINGS = {"MANYMODELS_SPREAD_SECONDS": "2", "MANYMODELS_PROMOTE_SECONDS": "20"}
+
+
+@contextmanager
+def serving(house: House, stores: Sequence[int], **given: Any) -> Iterator[House]:
+    """A house that was not started yet, until the context is left; every gateway answers for the stores by then.
+
+    `given` is as of `import_stores`.
+    """
+    with house:
+        with Client(house.of("gateway")[0].address) as client:
+            import_stores(client, house.folder, stores, **given)
+        for gateway in house.of("gateway"):
+            with Client(gateway.address) as client:
+                until(lambda client=client: value(client, stores[0]) == 1000 + stores[0], 60, "the fleet")
+        yield house
+
+
+@contextmanager
+def callers_of_gateways(house: House, times: int = 2) -> Iterator[list[Caller]]:
+    """So many connections to each gateway, in turn."""
+    with ExitStack() as left:
+        found = [Caller(gateway.port) for _ in range(times) for gateway in house.of("gateway")]
+        for caller in found:
+            left.callback(caller.close)
+        yield found
+
+
+def all_ask(house: House, wanted: int) -> None:
+    """Wait until every gateway finds so many workers alive."""
+    for gateway in house.of("gateway"):
+        with Client(gateway.address) as client:
+            until(lambda client=client: list(worker_states(client).values()).count("alive") == wanted, 60, "workers")
+
+
+def worker_states(client: Client) -> dict[str, str]:
+    """How a gateway sees each worker, by its address."""
+    return {member.uri: member.state for member in client.status().members if member.id.startswith("worker")}

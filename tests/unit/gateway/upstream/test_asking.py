@@ -1,0 +1,281 @@
+"""What becomes of a call, over real sockets: whom it asks, when it is tried again, and that it ends."""
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import numpy as np
+import pytest
+
+from gateway.upstream import upstream as upstreams
+from gateway.upstream.asking import Asking, Means
+from gateway.upstream.routes import choose
+from gateway.upstream.upstream import Upstream
+from manymodels.retries import PER_SECOND, WINDOW_SECONDS, RetryBudget
+from registry.errors import PartitionNotFoundError, StoreAwayError
+from workers.client import ModelUse, ScoreAnswer, ScoreCall
+from workers.errors import ModelLoadError, ReleaseNotReadyError, SegmentDamagedError, WorkersUnreachableError
+from workers.features import Features
+from workers.hop.frames import COLD, AnswerFrames, answer_frame, call_frame, frames
+from workers.hop.routes import ALONE, HEALTH, NOW, WELL
+
+HANG, CLOSE = object(), object()
+
+
+class Worker:
+    """A server that answers as its script says: a function of path and calls to frames, `HANG` or `CLOSE`."""
+
+    def __init__(self, script):
+        self.script = script
+        self.seen = []  # path and how many calls came together
+        self.deaf = False  # whether it answers no probe either
+
+    async def talk(self, reader, writer):
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                path = head.split(b" ", 2)[1]
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                calls = list(frames(await reader.readexactly(length)))
+                self.seen.append((path, len(calls)))
+                said = WELL if path == HEALTH and not self.deaf else self.script(path, len(calls))
+                if said is HANG:
+                    await asyncio.sleep(60)
+                if said is CLOSE:
+                    break
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(said), said))
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def house(*scripts):
+    """Workers that answer by these scripts, and upstreams to them that are known to be well."""
+    async with AsyncExitStack() as stack:
+        workers, found = [], []
+        for script in scripts:
+            worker = Worker(script)
+            server = await stack.enter_async_context(await asyncio.start_server(worker.talk, "127.0.0.1", 0))
+            workers.append(worker)
+            found.append(Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+            stack.callback(found[-1].close)
+            stack.callback(found[-1].give_up, "the test is over")
+            await found[-1].probe()
+        yield workers, found
+
+
+def scored(value=1.0):
+    use = ModelUse("store=1", 1, 7, 0, None)
+    return answer_frame(ScoreAnswer(np.array([[value]]), (use,), {}), 7)
+
+
+def good(_path, calls):
+    return scored() * calls
+
+
+CALL = call_frame(ScoreCall("g", 7, (("1",),), None, Features(None, cells=[1.0]), 0, frozenset()))
+
+
+def asking(found, seconds=5.0, budget=None):
+    return Asking(Means(budget or RetryBudget(), AnswerFrames(), seconds), tuple(found), 2)
+
+
+def run(work):
+    return asyncio.run(work)
+
+
+def test_calls_that_come_together_go_together():
+    async def work():
+        async with house(good) as ([worker], found):
+            answers = await asyncio.gather(*(asking(found).begin(CALL) for _ in range(10)))
+            assert [answer.scores.item() for answer in answers] == [1.0] * 10
+            assert [calls for path, calls in worker.seen if path == NOW] == [10]
+
+    run(work())
+
+
+def test_a_cold_model_is_asked_for_alone_and_its_neighbours_do_not_wait():
+    def script(path, calls):
+        return COLD + scored(2.0) * (calls - 1) if path == NOW else scored(3.0)
+
+    async def work():
+        async with house(script) as ([worker], found):
+            answers = await asyncio.gather(*(asking(found).begin(CALL) for _ in range(3)))
+            assert [answer.scores.item() for answer in answers] == [3.0, 2.0, 2.0]
+            assert worker.seen[1:] == [(NOW, 3), (ALONE, 1)]
+
+    run(work())
+
+
+@pytest.mark.parametrize("fails", [lambda *_: CLOSE, lambda *_: HANG], ids=["closes", "hangs"])
+def test_what_one_worker_fails_at_another_is_asked_alone(fails, monkeypatch):
+    monkeypatch.setattr(upstreams, "TRY_SECONDS", 0.05)
+
+    async def work():
+        async with house(fails, good) as ([_, other], found):
+            found[1].in_flight += 1  # so that the first is asked first
+            answers = await asyncio.gather(*(asking(found).begin(CALL) for _ in range(3)))
+            assert [answer.scores.item() for answer in answers] == [1.0] * 3
+            assert [path for path, _ in other.seen if path == ALONE]
+            assert all(calls == 1 for path, calls in other.seen if path == ALONE)
+
+    run(work())
+
+
+@pytest.mark.parametrize("problem", [ReleaseNotReadyError, ModelLoadError, SegmentDamagedError, StoreAwayError])
+def test_what_is_wrong_with_one_worker_sends_its_caller_on(problem):
+    def lacking(_path, calls):
+        return answer_frame(problem("not here"), 7) * calls
+
+    async def work():
+        async with house(lacking, good) as (_, found):
+            found[1].in_flight += 1
+            assert isinstance(await asking(found).begin(CALL), ScoreAnswer)
+        async with house(lacking, lacking) as (_, found):
+            with pytest.raises(problem):
+                await asking(found).begin(CALL)
+
+    run(work())
+
+
+def test_a_key_that_one_worker_cannot_serve_is_asked_for_elsewhere():
+    def broken(_path, calls):
+        return answer_frame(ScoreAnswer(np.array([[np.nan]]), (None,), {0: ModelLoadError("disk full")}), 7) * calls
+
+    def unknown(_path, calls):
+        return answer_frame(ScoreAnswer(np.array([[np.nan]]), (None,), {0: PartitionNotFoundError("none")}), 7) * calls
+
+    async def work():
+        async with house(broken, good) as (_, found):
+            found[1].in_flight += 1
+            assert (await asking(found).begin(CALL)).problems == {}
+        async with house(broken, broken) as (_, found):
+            with pytest.raises(ModelLoadError):
+                await asking(found).begin(CALL)
+        async with house(unknown, good) as ([_, other], found):
+            found[1].in_flight += 1
+            assert isinstance((await asking(found).begin(CALL)).problems[0], PartitionNotFoundError)
+            assert [path for path, _ in other.seen] == [HEALTH]
+
+    run(work())
+
+
+def test_what_every_worker_would_refuse_is_refused_at_once():
+    def refusing(_path, calls):
+        return answer_frame(PartitionNotFoundError("no model"), 7) * calls
+
+    async def work():
+        async with house(refusing, good) as ([_, other], found):
+            found[1].in_flight += 1
+            with pytest.raises(PartitionNotFoundError):
+                await asking(found).begin(CALL)
+            assert [path for path, _ in other.seen] == [HEALTH]
+
+    run(work())
+
+
+def test_a_call_is_tried_once_more_and_not_for_ever():
+    async def work():
+        async with house(*[lambda *_: CLOSE] * 4) as (workers, found):
+            with pytest.raises(WorkersUnreachableError):
+                await asking(found).begin(CALL)
+            assert sum(path != HEALTH for worker in workers for path, _ in worker.seen) == 2
+
+    run(work())
+
+
+def test_workers_that_refuse_connections_are_passed_over_at_no_cost():
+    async def work():
+        async with house(good, good, good, good) as (_, found):
+            for one in found[:3]:
+                one._port = 9  # where nobody listens
+                one.give_up("gone")
+            spent = RetryBudget()
+            while spent.take(asyncio.get_running_loop().time()):
+                pass
+            assert isinstance(await asking(found, budget=spent).begin(CALL), ScoreAnswer)
+
+    run(work())
+
+
+def test_without_budget_nothing_is_sent_again():
+    async def work():
+        async with house(lambda *_: CLOSE, good) as ([_, other], found):
+            found[1].in_flight += 1
+            budget = RetryBudget()
+            call = asking(found, budget=budget)
+            while budget.take(asyncio.get_running_loop().time()):
+                pass
+            with pytest.raises(WorkersUnreachableError):
+                await call.begin(CALL)
+            assert [path for path, _ in other.seen] == [HEALTH]
+
+    run(work())
+
+
+def test_a_call_that_may_wait_ends_at_its_deadline():
+    async def work():
+        async with house(lambda *_: HANG) as (_, found):
+            with pytest.raises(WorkersUnreachableError):
+                await asking(found, seconds=0.1).waiting(ALONE, CALL)
+
+    run(work())
+
+
+def test_the_worker_with_fewer_calls_in_flight_is_asked():
+    async def work():
+        async with house(good, good) as ([one, other], found):
+            found[0].in_flight += 5
+            await asking(found).begin(CALL)
+            assert [path for path, _ in one.seen] == [HEALTH]
+            assert [path for path, _ in other.seen] == [HEALTH, NOW]
+
+    run(work())
+
+
+def test_where_most_are_left_out_those_that_answer_no_probe_are_asked_last():
+    async def work():
+        async with house(good, good, good) as (_, found):
+            now = asyncio.get_running_loop().time()
+            for one in found[1:]:
+                one.record.probed(now, well=False)
+                one.record.probed(now, well=False)
+            assert {choose(found, [], now, 3) for _ in range(9)} == {found[0]}
+            assert choose(found, found[:1], now, 3) in found[1:]
+            found[1].record.well = True  # it answers now, and is left out for a while all the same
+            assert {choose(found, [], now, 3) for _ in range(9)} == set(found[:2])
+
+    run(work())
+
+
+def test_workers_that_all_refuse_are_asked_hardly_more_often_than_without_a_second_try():
+    def refusing(_path, calls):
+        return answer_frame(StoreAwayError("away"), 7) * calls
+
+    async def work():
+        budget = RetryBudget()
+        async with house(refusing, refusing) as (workers, found):
+            for _ in range(50):
+                calls = [asking(found, budget=budget).begin(CALL) for _ in range(100)]
+                answers = await asyncio.gather(*calls, return_exceptions=True)
+                assert {type(answer) for answer in answers} == {StoreAwayError}
+            sent = sum(calls for worker in workers for path, calls in worker.seen if path != HEALTH)
+            free = PER_SECOND * WINDOW_SECONDS
+            assert 5000 < sent <= 1.1 * 5000 + free + 1
+
+    run(work())
+
+
+def test_a_worker_that_answers_no_probe_gives_up_what_it_was_asked(monkeypatch):
+    monkeypatch.setattr(upstreams, "PROBE_SECONDS", 0.05)
+
+    async def work():
+        async with house(lambda *_: HANG, good) as ([worker, _], found):
+            found[1].in_flight += 1
+            worker.deaf = True
+            call = asyncio.ensure_future(asking(found).waiting(ALONE, CALL))
+            for _ in range(2):
+                await found[0].probe()
+            assert isinstance(await call, ScoreAnswer)
+
+    run(work())
