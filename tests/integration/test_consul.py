@@ -119,6 +119,7 @@ def test_a_member_whose_agent_forgot_it_is_never_missed(consul, kept):
 
 def test_a_consul_without_a_leader_costs_no_renewal_and_takes_what_was_to_be_said_when_it_has_one(tmp_path):
     with cluster(tmp_path) as servers:
+        until(servers.is_whole, 60, "a whole Consul")
         counted = itertools.count()
         membership = ConsulMembership(f"{servers.agent.address}/tests", ttl=TTL)
         keeper = LeaseKeeper(membership, worker("a"), ttl=TTL, stats=lambda: {"n": next(counted)})
