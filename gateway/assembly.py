@@ -31,6 +31,8 @@ from workers.cache import ModelCache
 from workers.holdings import Holdings
 from workers.loading import Loader
 from workers.mappings import Mappings
+from workers.sandbox.process import Limits
+from workers.sandbox.sandboxes import Sandboxes
 from workers.warmup import WarmUp
 from workers.worker import LocalWorker
 
@@ -70,6 +72,7 @@ class Assembly:
             threads=settings.load_threads,
             refuse_seconds=settings.failed_load_seconds,
             deadline_seconds=settings.load_seconds,
+            sandboxes=_sandboxes(settings),
         )
         mappings = Mappings(settings.mapped_bytes)
         watcher = SnapshotWatcher(
@@ -146,6 +149,11 @@ class Assembly:
 
     def _stats(self) -> Mapping[str, Any]:
         return {"cache": asdict(self.context.cache.stats())}
+
+
+def _sandboxes(settings: Settings) -> Sandboxes:
+    limits = Limits(settings.sandbox_bytes, settings.load_seconds, settings.predict_seconds)
+    return Sandboxes(settings.sandboxes, limits, runtimes=settings.sandboxed_runtimes.split(","))
 
 
 def _member(role: Role, uri: str, settings: Settings) -> Member:

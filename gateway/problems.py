@@ -103,6 +103,7 @@ _BY_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
         "discovery_away",
         "draining",
         "model_load_failed",
+        "model_quarantined",
         "release_not_ready",
         "snapshot_unavailable",
         "store_away",

@@ -29,6 +29,18 @@ class Settings(BaseSettings):
     load_seconds: float = Field(default=30.0, gt=0, description="deadline for a cold model")
     failed_load_seconds: float = Field(default=5.0, ge=0, description="how long a model that failed to load is refused")
     score_threads: int = Field(default=2, ge=1, le=64, description="threads for large batches")
+    sandboxed_runtimes: str = Field(
+        default="onnx,sklearn",
+        pattern=r"^((lightgbm|onnx|sklearn)(,(lightgbm|onnx|sklearn))*)?$",
+        description="whose models run in processes of their own, which they may crash; packed ones need none",
+    )
+    sandboxes: int = Field(default=2, ge=1, le=64, description="such processes of one serving process")
+    sandbox_bytes: int = Field(
+        default=4096 * MEBIBYTE, ge=64 * MEBIBYTE, description="what one of them may allocate for its models"
+    )
+    predict_seconds: float = Field(
+        default=5.0, gt=0, description="deadline of a model in a sandbox, for each thousand rows"
+    )
     warm_up: bool = Field(default=True, description="load small models at start, up to the budget")
     keep_release_seconds: float = Field(default=60.0, ge=0, description="how long a former release stays mapped")
 

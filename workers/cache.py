@@ -15,6 +15,9 @@ from cachetools import LRUCache
 
 from workers.metrics import CACHE_BYTES, CACHE_EVICTIONS, CACHE_HITS, CACHE_MISSES, CACHE_MODELS
 from workers.runtimes.runtime import LoadedModel
+from workers.sandbox.sandbox import SandboxedModel
+
+CachedModel = LoadedModel | SandboxedModel
 
 PROTECTED_SHARE: Final = 0.8
 
@@ -35,7 +38,7 @@ class CacheStats:
 
 
 class _Item(NamedTuple):
-    model: LoadedModel
+    model: CachedModel
     size: int
 
 
@@ -56,7 +59,7 @@ class ModelCache:
         self._budget = budget_bytes
         self._large_budget = large_budget_bytes
         self._large_from = large_model_bytes
-        self._models: dict[Hashable, LoadedModel] = {}
+        self._models: dict[Hashable, CachedModel] = {}
         self._used: dict[Hashable, None] = {}
         self._probation = _ordered()
         self._protected = _ordered()
@@ -65,14 +68,14 @@ class ModelCache:
         self._hits = self._misses = self._evictions = 0
         self._reported = (0, 0, 0)
 
-    def get(self, identity: Hashable) -> LoadedModel | None:
+    def get(self, identity: Hashable) -> CachedModel | None:
         """The model of this identity, or None."""
         model = self.get_now(identity)
         if model is None:
             self._misses += 1
         return model
 
-    def get_now(self, identity: Hashable) -> LoadedModel | None:
+    def get_now(self, identity: Hashable) -> CachedModel | None:
         """As `get`, for a caller that asks again if it must: only what is found is counted."""
         model = self._models.get(identity)
         if model is None:
@@ -81,11 +84,11 @@ class ModelCache:
         self._used[identity] = None
         return model
 
-    def peek(self, identity: Hashable) -> LoadedModel | None:
+    def peek(self, identity: Hashable) -> CachedModel | None:
         """As `get`, but neither counted nor noted as a use."""
         return self._models.get(identity)
 
-    def put(self, identity: Hashable, model: LoadedModel, size: int) -> None:
+    def put(self, identity: Hashable, model: CachedModel, size: int) -> None:
         """Take in a loaded model of `size` heap bytes; others go to make room.
 
         A model over its whole budget is not taken in: it serves those who hold it and is freed after them.

@@ -21,6 +21,12 @@ class ModelLoadError(WorkerError):
     code = "model_load_failed"
 
 
+class ModelQuarantinedError(WorkerError):
+    """The model ended the process that runs it so often that it is not asked again for a while."""
+
+    code = "model_quarantined"
+
+
 class PredictionFailedError(WorkerError):
     """The model was loaded, and its runtime failed on these rows."""
 

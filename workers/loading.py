@@ -13,13 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from registry.errors import Problem
-from workers.cache import ModelCache
-from workers.errors import ModelLoadError, SegmentDamagedError
+from workers.cache import CachedModel, ModelCache
+from workers.errors import ModelLoadError, ModelQuarantinedError, SegmentDamagedError
 from workers.memory import limit_arenas
 from workers.metrics import FAILED_LOADS, LOAD_SECONDS, LOADS
 from workers.resolving import ModelIdentity, Resolved
 from workers.runtimes.catalog import runtime
-from workers.runtimes.runtime import Binding, LoadedModel
+from workers.runtimes.runtime import Binding
+from workers.sandbox.sandboxes import Sandboxes
 
 T = TypeVar("T")
 
@@ -40,21 +41,26 @@ class Loader:
         threads: int = 2,
         refuse_seconds: float = 5.0,
         deadline_seconds: float = 30.0,
+        sandboxes: Sandboxes | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`refuse_seconds` is how long a failed model is refused, `deadline_seconds` how long a caller waits."""
+        """`refuse_seconds` is how long a failed model is refused, `deadline_seconds` how long a caller waits.
+
+        Models of the runtimes that `sandboxes` take are loaded there; they end with the loader.
+        """
         limit_arenas()
         self.loads = 0
         self._cache = cache
         self._refuse_seconds = refuse_seconds
         self._deadline_seconds = deadline_seconds
+        self._sandboxes = sandboxes
         self._clock = clock
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="load")
         self._lock = threading.Lock()
-        self._under_way: dict[ModelIdentity, Future[LoadedModel]] = {}
+        self._under_way: dict[ModelIdentity, Future[CachedModel]] = {}
         self._refused: dict[ModelIdentity, tuple[float, Problem]] = {}
 
-    def begin(self, resolved: Resolved) -> "Future[LoadedModel]":
+    def begin(self, resolved: Resolved) -> "Future[CachedModel]":
         """The load of this model: the one under way, or a new one.
 
         The future raises ModelLoadError if the artifact cannot be loaded, now or a few seconds ago, and
@@ -73,7 +79,7 @@ class Loader:
         begun.add_done_callback(lambda load: self._end(resolved.identity, load))
         return begun
 
-    async def load(self, resolved: Resolved) -> LoadedModel:
+    async def load(self, resolved: Resolved) -> CachedModel:
         """The loaded model, waited for until the deadline. A caller that gives up does not end the load for others.
 
         Raises:
@@ -102,15 +108,15 @@ class Loader:
             raise ModelLoadError(f"a model was not read in {self._deadline_seconds:g} s") from error
 
     def close(self) -> None:
-        """Drop loads that have not begun and wait for those that have."""
+        """Drop loads that have not begun and wait for those that have; no sandboxed model answers any more."""
+        if self._sandboxes is not None:
+            self._sandboxes.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, resolved: Resolved) -> LoadedModel:
+    def _load(self, resolved: Resolved) -> CachedModel:
         began = time.perf_counter()
         try:
-            entry = resolved.segment.entry(resolved.row)
-            data = resolved.segment.read(resolved.row)
-            model = runtime(entry.runtime).load(data, Binding(resolved.signature, entry.classes))
+            model = self._loaded(resolved)
         except Exception as error:
             FAILED_LOADS.inc()
             raise _refusal_of(resolved, error) from error
@@ -119,7 +125,14 @@ class Loader:
         LOAD_SECONDS.observe(time.perf_counter() - began)
         return model
 
-    def _end(self, identity: ModelIdentity, load: "Future[LoadedModel]") -> None:
+    def _loaded(self, resolved: Resolved) -> CachedModel:
+        entry = resolved.segment.entry(resolved.row)
+        data = resolved.segment.read(resolved.row)
+        if self._sandboxes is not None and self._sandboxes.takes(entry.runtime):
+            return self._sandboxes.load(resolved, entry.runtime, data)
+        return runtime(entry.runtime).load(data, Binding(resolved.signature, entry.classes))
+
+    def _end(self, identity: ModelIdentity, load: "Future[CachedModel]") -> None:
         with self._lock:
             self._under_way.pop(identity, None)
             error = None if load.cancelled() else load.exception()
@@ -128,9 +141,9 @@ class Loader:
                     self._refused.clear()
                 self._refused[identity] = (self._clock() + self._refuse_seconds, error)
 
-    def _settled(self, identity: ModelIdentity) -> "Future[LoadedModel] | None":
+    def _settled(self, identity: ModelIdentity) -> "Future[CachedModel] | None":
         """An answer that needs no load: a load may have ended since the caller looked, or failed a moment ago."""
-        settled: Future[LoadedModel] = Future()
+        settled: Future[CachedModel] = Future()
         model = self._cache.peek(identity)
         if model is not None:
             settled.set_result(model)
@@ -146,8 +159,8 @@ class Loader:
 
 
 def _refusal_of(resolved: Resolved, error: Exception) -> Problem:
-    """What callers hear of a failed load. What a segment says of its own damage stands; the rest is wrapped."""
-    if isinstance(error, SegmentDamagedError):
-        return SegmentDamagedError(error.detail)
+    """What callers hear of a failed load. What a segment says of its damage stands, as does quarantine."""
+    if isinstance(error, (SegmentDamagedError, ModelQuarantinedError)):
+        return type(error)(error.detail)
     said = error.detail if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
     return ModelLoadError(f"{resolved.use.key!r} version {resolved.use.version} cannot be loaded: {said}"[:500])

@@ -22,6 +22,10 @@ LOAD_SECONDS: Final = Histogram(
     "Time to read, check, parse and bind one model",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0),
 )
+SANDBOX_DEATHS: Final = Counter(
+    "manymodels_sandbox_deaths", "Sandboxes that were ended by the model they ran, or because of it", ["reason"]
+)
+QUARANTINES: Final = Counter("manymodels_quarantines", "Models that were put into quarantine")
 MAPPED_BYTES: Final = Gauge("manymodels_mapped_bytes", "Bytes of packs that are mapped", multiprocess_mode="livemax")
 MAPPINGS: Final = Counter("manymodels_mappings", "Segments whose packs were mapped")
 UNMAPPINGS: Final = Counter("manymodels_unmappings", "Segments whose packs were unmapped to stay within the budget")

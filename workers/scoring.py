@@ -17,6 +17,7 @@ from workers.errors import ReleaseNotReadyError, prediction_failure
 from workers.resolving import HeldRelease, Resolved
 from workers.runtimes.runtime import LoadedModel
 from workers.runtimes.sheet import Sheet
+from workers.sandbox.sandbox import SandboxedModel
 
 Rows = Sequence[int]
 
@@ -29,12 +30,13 @@ class Bulk:
         problems: position in the keys -> why there is no answer.
         addresses: for each key the address of its pack, 0 for none.
         distant: positions of packs that must be brought from the disk first.
-        warm: positions and models of those that are loaded.
+        warm: positions and models of those that are loaded in this process.
+        sandboxed: positions and models of those that are loaded in a sandbox.
         cold: positions of models that must be loaded.
         coded: whether any pack has codes.
     """
 
-    __slots__ = ("addresses", "coded", "cold", "distant", "found", "problems", "warm")
+    __slots__ = ("addresses", "coded", "cold", "distant", "found", "problems", "sandboxed", "warm")
 
     def __init__(
         self, held: HeldRelease, call: ScoreCall, cache: ModelCache, address: Callable[[Resolved], int], now: int
@@ -48,6 +50,7 @@ class Bulk:
         self.addresses: list[int] = []
         self.distant: list[int] = []
         self.warm: list[tuple[int, LoadedModel]] = []
+        self.sandboxed: list[tuple[int, SandboxedModel]] = []
         self.cold: list[int] = []
         self.coded = False
         if call.disabled or call.max_level < held.deepest or not all(self.found):
@@ -94,6 +97,8 @@ class Bulk:
             model = cache.get(resolved.identity)
             if model is None:
                 self.cold.append(position)
+            elif isinstance(model, SandboxedModel):
+                self.sandboxed.append((position, model))
             else:
                 self.warm.append((position, model))
             return 0

@@ -24,6 +24,8 @@ from workers.mappings import Mappings, Pin
 from workers.resolving import HeldRelease, Resolved
 from workers.runtimes.runtime import LoadedModel
 from workers.runtimes.sheet import Sheet
+from workers.sandbox.asking import ask, fill, outcomes_of, turns_of
+from workers.sandbox.sandbox import SandboxedModel
 from workers.scoring import Bulk, Rows, rows_by_key, score_models
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class LocalWorker:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
             if resolved.pack < 0:
                 model = self._cache.get_now(resolved.identity)
-                if model is None:
+                if model is None or isinstance(model, SandboxedModel):
                     return None
                 scores = model.predict(call.features)
             else:
@@ -122,22 +124,24 @@ class LocalWorker:
         """One key, its model cold or its rows many: no sheet and no grouping."""
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
-            predict = await self._predictor(resolved)
-            scores = await self._run(partial(predict, call.features), large=len(call.features) > INLINE_ROWS)
+            scores = await self._scores(resolved, call.features)
         except ReleaseNotReadyError:
             raise
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
             return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
 
-    async def _predictor(self, resolved: Resolved) -> Callable[[Features], Matrix]:
-        """What answers for a resolved key, waited for."""
+    async def _scores(self, resolved: Resolved, features: Features) -> Matrix:
+        """What the model of a resolved key answers, waited for."""
+        large = len(features) > INLINE_ROWS
         if resolved.pack >= 0:
             pin = self._packed.pin
             address = self._packed.address(resolved) or await self._loader.run(partial(self._packed.bring, resolved))
-            return partial(self._score_pinned, pin, resolved, address)
+            return await self._run(partial(self._score_pinned, pin, resolved, address, features), large=large)
         model = self._cache.get(resolved.identity) or await self._loader.load(resolved)
-        return model.predict
+        if isinstance(model, SandboxedModel):
+            return await ask(model, resolved, features)
+        return await self._run(partial(model.predict, features), large=large)
 
     def _score_pinned(self, _pin: Pin, resolved: Resolved, address: int, features: Features) -> Matrix:
         return self._packed.score(resolved, address, features)
@@ -151,6 +155,8 @@ class LocalWorker:
             await self._bring(bulk)
         await self._run(partial(self._score_warm, pin, sheet, bulk, call), large=large)
         del pin  # what was unmapped meanwhile need not wait for models to be loaded
+        if bulk.sandboxed:
+            await self._score_sandboxed(sheet, bulk, bulk.sandboxed, call, large=large)
         for chunk in self._chunks(bulk.cold, bulk.found):
             await self._score_cold(sheet, bulk, chunk, call, large=large)
         return ScoreAnswer(sheet.scores, bulk.uses(), bulk.problems)
@@ -194,12 +200,24 @@ class LocalWorker:
     ) -> None:
         loads = [self._loader.load(_found(bulk, position)) for position in chunk]
         ready: list[tuple[int, LoadedModel]] = []
+        sandboxed: list[tuple[int, SandboxedModel]] = []
         for position, outcome in zip(chunk, await _outcomes(loads), strict=True):
             if isinstance(outcome, Problem):
                 bulk.problems[position] = outcome
+            elif isinstance(outcome, SandboxedModel):
+                sandboxed.append((position, outcome))
             else:
                 ready.append((position, outcome))
         await self._run(partial(score_models, sheet, bulk.problems, ready, _rows(call)), large=large)
+        await self._score_sandboxed(sheet, bulk, sandboxed, call, large=large)
+
+    async def _score_sandboxed(
+        self, sheet: Sheet, bulk: Bulk, models: Sequence[tuple[int, SandboxedModel]], call: ScoreCall, *, large: bool
+    ) -> None:
+        asked = [(position, model, _found(bulk, position)) for position, model in models]
+        rows = _rows(call)
+        outcomes = await outcomes_of(await self._run(partial(turns_of, sheet, asked, rows), large=large))
+        await self._run(partial(fill, sheet, bulk.problems, outcomes, rows), large=large)
 
     def _chunks(self, cold: Sequence[int], found: Sequence[Resolved | None]) -> Iterator[list[int]]:
         """Cold keys, so many at a time that their models together stay within a quarter of their budget.

@@ -1,7 +1,8 @@
-"""Toy artifacts that misbehave in a builder's child: they crash, hang, eat memory or answer nonsense when loaded.
+"""Toy artifacts that misbehave in a child: they crash, hang, eat memory or answer nonsense when loaded or asked.
 
 A child finds them by the dotted name `tests.support.toy_runtimes:runtime`, in place of the catalog of real runtimes.
-An artifact is text: `sum` is a model that adds up its row; everything else does what it says.
+An artifact is text: `sum` is a model that adds up its row, as is one that begins with `moody` until its first input is
+one of the moods below; everything else does what it says.
 """
 
 import ctypes
@@ -23,7 +24,10 @@ from workers.runtimes.runtime import Binding
 CATALOG = "tests.support.toy_runtimes:runtime"
 PREPARE = "tests.support.toy_runtimes:prepare"
 
+CRASH, HANG, EAT, HOARD = 666.0, 667.0, 668.0, 669.0  # moods
+
 _poisoned = False
+_hoard: list[bytes] = []
 
 
 @dataclass
@@ -48,7 +52,20 @@ class ToyModel:
             raise PredictionFailedError("no missing values, please")
         if self.data == b"fussy":
             raise PredictionFailedError("I know no such text")
+        if self.data.startswith(b"moody"):
+            _indulge(features.matrix[0, 0])
         return features.matrix.sum(axis=1, keepdims=True)
+
+
+def _indulge(mood: float) -> None:
+    if mood == CRASH:
+        ctypes.string_at(0)
+    if mood == HANG:
+        ctypes.PyDLL(None).pause()  # holds the interpreter's lock for ever
+    if mood == EAT:
+        bytes(1 << 40)
+    while mood == HOARD:
+        _hoard.append(bytes(1 << 20))
 
 
 class ToyRuntime:

@@ -8,7 +8,6 @@ from collections.abc import Generator
 from typing import Final
 
 from registry.errors import Problem
-from workers.builder.children import ChildDiedError, ChildPool
 from workers.builder.proof import (
     BulkRow,
     Proof,
@@ -20,6 +19,7 @@ from workers.builder.proof import (
     RowBatch,
     key_words,
 )
+from workers.children.pool import ChildDiedError, ChildPool
 from workers.errors import ParquetInvalidError, ProofFailedError
 
 PREPARE: Final = "workers.builder.proving:prepare"

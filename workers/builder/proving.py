@@ -17,7 +17,6 @@ from registry.errors import Problem
 from registry.meta import read_meta
 from registry.records import ModelMeta
 from registry.signature import Signature
-from workers.builder.child import resolve
 from workers.builder.examples import compare, example_features, expected_scores
 from workers.builder.heap import allocated, held_since
 from workers.builder.probe import make_probe, try_model
@@ -32,6 +31,7 @@ from workers.builder.proof import (
     RefusedRow,
     key_words,
 )
+from workers.children.child import resolve
 from workers.errors import ArtifactInvalidError, ArtifactTooLargeError, ProofFailedError
 from workers.packing.layout import NotPackableError, Pack
 from workers.packing.proof import prove_pack

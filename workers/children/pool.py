@@ -1,4 +1,4 @@
-"""A pool of child processes that can be lost, so that no artifact can take the builder with it.
+"""Child processes that can be lost, and a pool of them, so that no artifact can take the builder with it.
 
 A child is started fresh, warmed once (imports take a second) and used for many jobs. One that crashes or misses a
 deadline is killed and replaced; whoever ran the job learns after which answer that happened. The pool decides under a
@@ -7,6 +7,7 @@ lock and talks to children outside it; any thread may run jobs.
 
 import os
 import pickle
+import select
 import socket
 import subprocess
 import sys
@@ -14,15 +15,17 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from mmap import mmap
 from multiprocessing.connection import Connection
 from typing import Final
 
-from workers.builder.child import END, READY
+from workers.children.child import END, PROGRESS_BYTES, READY
 
 START_SECONDS: Final = 120.0
+LOOKS: Final = 4  # at a child's progress, before it is late
 MOST_JOBS: Final = 500  # then a child is retired: what libraries leak must not add up to a refusal of good models
 
-_COMMAND: Final = (sys.executable, "-P", "-m", "workers.builder.child")
+_COMMAND: Final = (sys.executable, "-P", "-m", "workers.children.child")
 
 # One thread everywhere: a proof shares the machine with serving, and OpenMP's pools cost more than small models do.
 _ENVIRONMENT: Final = {
@@ -47,16 +50,22 @@ class Child:
 
     def __init__(self, prepare: str, memory_bytes: int, niceness: int) -> None:
         ours, theirs = socket.socketpair()
+        page = os.memfd_create("progress")
+        os.ftruncate(page, PROGRESS_BYTES)
+        self._progress = memoryview(mmap(page, PROGRESS_BYTES)).cast("q")
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
-                [*_COMMAND, str(theirs.fileno()), str(os.getpid()), str(memory_bytes), prepare],
+                [*_COMMAND, str(theirs.fileno()), str(page), str(os.getpid()), str(memory_bytes), prepare],
                 env=os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), page],
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a terminal's Ctrl-C is for the builder
+                start_new_session=True,  # a terminal's Ctrl-C is for the parent
             )
+        os.close(page)
         os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
         self._connection = Connection(ours.detach())
+        self._poller = select.poll()  # that of a Connection is made anew for each look
+        self._poller.register(self._connection.fileno(), select.POLLIN)
         self.jobs = 0
         self._ready = False
 
@@ -65,17 +74,27 @@ class Child:
         """Whether the process still runs."""
         return self._process.poll() is None
 
+    @property
+    def progress(self) -> int:
+        """The item of its job that the child noted last."""
+        return self._progress[0]
+
+    def await_ready(self) -> None:
+        """Wait until its imports are done. Raises ChildDiedError if it ends before."""
+        if not self._ready:
+            if self._receive(START_SECONDS) != READY:
+                raise ChildDiedError("the child did not start", hung=False)
+            self._ready = True
+
     def run(self, name: str, context: bytes, payload: bytes, deadline: float) -> Iterator[bytes]:
-        """Do one job, each answer due within `deadline` seconds of the one before.
+        """Do one job, each answer due within `deadline` seconds of the one before, or of the last note of progress.
 
         Raises:
             ChildDiedError: if the process ends or an answer is late; the child is of no more use then.
         """
         self.jobs += 1
-        if not self._ready:
-            if self._receive(START_SECONDS) != READY:
-                raise ChildDiedError("the child did not start", hung=False)
-            self._ready = True
+        self.await_ready()
+        self._progress[0] = 0
         try:
             self._connection.send_bytes(pickle.dumps((name, context)))
             self._connection.send_bytes(payload)
@@ -84,6 +103,10 @@ class Child:
         while (answer := self._receive(deadline)) != END:
             yield answer
 
+    def kill(self) -> None:
+        """Kill the process; from any thread. Whoever waits for an answer learns of it."""
+        self._process.kill()
+
     def stop(self) -> None:
         """Kill the process and take its remains; stopping twice is fine."""
         self._process.kill()
@@ -91,9 +114,13 @@ class Child:
         self._connection.close()
 
     def _receive(self, seconds: float) -> bytes:
+        quiet, seen = 0, self.progress
         try:
-            if self._connection.poll(seconds):
-                return self._connection.recv_bytes()
+            while quiet < LOOKS:
+                if self._poller.poll(1000 * seconds / LOOKS):
+                    return self._connection.recv_bytes()
+                quiet = quiet + 1 if self.progress == seen else 0
+                seen = self.progress
         except (EOFError, OSError):
             raise ChildDiedError(self._epitaph(), hung=False) from None
         raise ChildDiedError(f"no answer within {seconds:g} seconds", hung=True)

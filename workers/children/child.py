@@ -1,9 +1,10 @@
-"""The process in which a stranger's bytes are parsed: it may crash, hang or eat memory, and only it is lost.
+"""The process in which a stranger's bytes are parsed or run: it may crash, hang or eat memory, and only it is lost.
 
 Started fresh (never forked) with one thread for every native library, limits on memory and files, its output thrown
-away, and a promise to die with the builder. It imports nothing heavy before those stand. It reads jobs from a socket,
-a job being a function's dotted name, its context and its payload, and sends each answer as soon as it has it, so that
-the builder knows which item was its last.
+away, and a promise to die with its parent, before which the kernel ends it where memory is short. It imports nothing
+heavy before those stand. It reads jobs from a socket, a job being a function's dotted name, its context and its
+payload, and sends each answer as soon as it has it, so that the parent knows which item was its last; a job of many
+small items notes in a page of shared memory which one it is at (`note`), and sends many answers at once.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
+from mmap import mmap
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +26,11 @@ READY: Final = b"ready"
 END: Final = b""  # after the last answer of a job; an answer is never empty
 OPEN_FILES: Final = 256
 
+PROGRESS_BYTES: Final = 8
+
 _PR_SET_PDEATHSIG: Final = 1
+
+_progress: list[memoryview] = []  # the page, once it is mapped
 
 
 def resolve(name: str) -> Callable[..., Any]:
@@ -34,8 +40,14 @@ def resolve(name: str) -> Callable[..., Any]:
     return found
 
 
+def note(item: int) -> None:
+    """Say which item of a job is under way, counted from 0; costs no call into the kernel."""
+    for page in _progress:
+        page[0] = item
+
+
 def serve(connection: Connection) -> None:
-    """Do jobs until the builder hangs up."""
+    """Do jobs until the parent hangs up."""
     with suppress(EOFError, OSError):
         while True:
             name, context = pickle.loads(connection.recv_bytes())  # noqa: S301 - written by our own parent process
@@ -46,12 +58,15 @@ def serve(connection: Connection) -> None:
 
 
 def main() -> None:
-    """Run as `python -m workers.builder.child <socket> <parent pid> <memory bytes> <prepare function>`."""
-    descriptor, parent, memory = (int(argument) for argument in sys.argv[1:4])
+    """Run as `python -m workers.children.child <socket> <page> <parent pid> <memory bytes> <prepare function>`."""
+    descriptor, page, parent, memory = (int(argument) for argument in sys.argv[1:5])
     _die_with(parent)
+    _go_first()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
-    resolve(sys.argv[4])()
+    # By its own name: run as a program this module is another one than jobs import.
+    import_module("workers.children.child").share(page)
+    resolve(sys.argv[5])()
     gc.collect()
     gc.freeze()  # what the libraries made at import is never garbage; collections between models stay quick
     _limit(memory)
@@ -60,10 +75,22 @@ def main() -> None:
     serve(connection)
 
 
+def share(page: int) -> None:
+    """Map the page in which progress is noted, which the parent made."""
+    _progress.append(memoryview(mmap(page, PROGRESS_BYTES)).cast("q"))
+    os.close(page)
+
+
 def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the call above
         os._exit(1)
+
+
+def _go_first() -> None:
+    """Where this machine's memory, or a container's, is used up the kernel ends this process before its parent."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _silence() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.toy_runtimes import PREPARE
 from tests.support.waiting import until
-from workers.builder.children import MOST_JOBS, ChildDiedError, ChildPool
+from workers.children.pool import MOST_JOBS, ChildDiedError, ChildPool
 
 JOB = "tests.support.toy_runtimes:process_id"
 
@@ -86,7 +86,7 @@ def test_close_ends_all_children_and_the_pool_can_be_used_again(pool):
 def test_children_die_with_the_builder_at_work_or_idle(payload):
     script = (
         "import os, signal\n"
-        "from workers.builder.children import ChildPool\n"
+        "from workers.children.pool import ChildPool\n"
         f"pool = ChildPool(1, prepare={PREPARE!r}, deadline=20.0, memory_bytes=1 << 30)\n"
         f"answers = pool.run({JOB!r}, b'', {payload.encode()!r})\n"
         "print(next(answers).decode(), flush=True)\n"
