@@ -47,9 +47,12 @@ def group_view(snapshot: Snapshot, group: str) -> GroupView:
 
     Raises:
         GroupNotFoundError: if there is none of this name.
+        SnapshotUnavailableError: if there is one, but what the registry says of it makes no sense.
     """
     view = snapshot.groups.get(group)
     if view is None:
+        if group in snapshot.unreadable:
+            raise SnapshotUnavailableError(f"what the registry says of {group!r} cannot be read; see the log")
         raise GroupNotFoundError(f"there is no group {group!r}", field="group")
     return view
 
@@ -72,7 +75,7 @@ def lookup(snapshot: Snapshot, group: str, values: tuple[str, ...], ttl: float =
     """Find a full key, given as its checked text values in field order (see `KeySchema.parse`).
 
     Raises:
-        GroupNotFoundError: if there is no such group.
+        GroupNotFoundError, SnapshotUnavailableError: as `group_view`.
         NothingLiveError, SnapshotUnavailableError: as `live_deployment`.
     """
     view = group_view(snapshot, group)

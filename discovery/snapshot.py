@@ -122,6 +122,7 @@ class Snapshot:
         expires: seconds since 1970 at which the picture changes by time alone (the earliest end of a `disable` hold);
             None if it does not.
         assignments: what is stored of each pool's seats, by pool.
+        unreadable: names of groups that are not shown because what the registry says of them makes no sense.
     """
 
     revision: Revision
@@ -129,7 +130,13 @@ class Snapshot:
     members: tuple[Member, ...]
     expires: float | None = None
     assignments: Mapping[str, PoolSeats] = field(default_factory=dict)
+    unreadable: frozenset[str] = frozenset()
 
     def same_picture(self, other: "Snapshot") -> bool:
         """Whether both show the same, whatever their revisions; quick where they share objects."""
-        return self.members == other.members and self.groups == other.groups and self.assignments == other.assignments
+        return (
+            self.members == other.members
+            and self.groups == other.groups
+            and self.assignments == other.assignments
+            and self.unreadable == other.unreadable
+        )

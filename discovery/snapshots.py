@@ -19,7 +19,7 @@ from registry.assignments import assignment_body, assignment_numbers
 from registry.database import Database
 from registry.deployments import DeploymentSet, get_deployments, wanted
 from registry.errors import ArtifactDamagedError, ArtifactMissingError, StoreAwayError
-from registry.groups import list_groups
+from registry.groups import each_group
 from registry.holds import list_holds
 from registry.manifest import Manifest, read_manifest
 from registry.records import Group, Hold
@@ -53,7 +53,8 @@ def read_snapshot(
     The registry is read in one transaction, so the picture is never a mixture. Where time alone changed the picture
     (a member fell silent, a hold ended) the revision is the previous one: whoever publishes it counts that change.
     A release whose manifest cannot be read is left out of what members map, and logged; where it is live, the group
-    goes on with its previous deployments if there are any.
+    goes on with its previous deployments if there are any. A group of which any row makes no sense is logged too, and
+    stays whole as it was, or is `unreadable`; the others move on.
 
     `previous` is the snapshot to carry unchanged parts over from; `now` is seconds since 1970, against which holds and
     wants expire.
@@ -66,12 +67,16 @@ def read_snapshot(
     with database.read() as connection:
         revision = join_revisions(read_revision(connection), changes)
         assignments = _read_assignments(connection, previous.assignments if previous else {})
-        rows = [_read_group(connection, group, assignments, now) for group in list_groups(connection)]
+        rows, damaged = each_group(connection, lambda group: _read_group(connection, group, assignments, now))
     manifests = Manifests(store, previous)
     before = previous.groups if previous else {}
     groups = {row.group.name: _view(row, manifests, before.get(row.group.name)) for row in rows}
+    groups |= {name: before[name] for name in damaged if name in before}
     ends = [hold.until for row in rows for hold in row.disabled if hold.until is not None]
-    return Snapshot(revision, groups, members, expires=min(ends, default=None), assignments=assignments)
+    unreadable = frozenset(damaged).difference(before)
+    return Snapshot(
+        revision, groups, members, expires=min(ends, default=None), assignments=assignments, unreadable=unreadable
+    )
 
 
 def _read_assignments(connection: Connection, previous: Mapping[str, PoolSeats]) -> Mapping[str, PoolSeats]:

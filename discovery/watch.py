@@ -195,7 +195,8 @@ class SnapshotWatcher:
             shown, settled = to_show(fresh, self.current, ready)
             self._show(shown)
             self._announce(to_announce(fresh, ready))
-            self._plan_retry(settled and not any(view.unread for view in fresh.groups.values()))
+            unread = fresh.unreadable or any(view.unread for view in fresh.groups.values())
+            self._plan_retry(settled and not unread)
         self._fresh, self._read_at, self._look_at = fresh, self._clock(), -math.inf
 
     def _show_saved(self, saved: SavedSnapshot) -> None:

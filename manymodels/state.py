@@ -75,13 +75,18 @@ class PacksStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of a server."""
+    """The state of a server.
+
+    Attributes:
+        unreadable: names of groups of which its registry says what makes no sense.
+    """
 
     revision: str
     groups: tuple[GroupStatus, ...]
     members: tuple[Member, ...]
     cache: CacheStatus
     packs: PacksStatus
+    unreadable: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, body: Any) -> "Status":
@@ -93,4 +98,5 @@ class Status:
             members=tuple(pick(Member, member) for member in body.get("members", ())),
             cache=pick(CacheStatus, body.get("cache")),
             packs=pick(PacksStatus, body.get("packs")),
+            unreadable=tuple(body.get("unreadable", ())),
         )

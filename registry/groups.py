@@ -1,13 +1,17 @@
 """Groups: creating, finding and deleting the families that everything else belongs to."""
 
+import logging
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Row
+from sqlalchemy.exc import SQLAlchemyError
 
 from registry import queries
 from registry.errors import (
+    AwayError,
     ConfirmationError,
     GroupExistsError,
     GroupInvalidError,
@@ -19,6 +23,10 @@ from registry.records import DEFAULT_POOL, DEFAULT_REPLICAS, Group
 from registry.revision import bump
 from registry.rows import dump_json, read_group, write_definition
 from registry.signature import RESERVED_OUTPUTS, Signature
+
+log = logging.getLogger("manymodels.registry")
+
+T = TypeVar("T")
 
 MAX_REPLICAS: Final = 64
 
@@ -115,8 +123,26 @@ def find_group(conn: Connection, group: Group | str) -> Group:
 
 
 def list_groups(conn: Connection) -> list[Group]:
-    """All groups, by name."""
+    """All groups, by name; raises if one cannot be read. See `each_group` for who can go on without it."""
     return [read_group(row) for row in conn.execute(queries.ALL_GROUPS)]
+
+
+def each_group(conn: Connection, read: Callable[[Group], T]) -> tuple[list[T], list[str]]:
+    """What `read` makes of every group, by name; and the names of those of which the registry says what makes no sense.
+
+    Rows that nobody of ours wrote keep one group from being read, never the others; the log has why. What `read` raises
+    of a database that is away is raised.
+    """
+    found, unreadable = [], []
+    for row in conn.execute(queries.ALL_GROUPS).all():
+        try:
+            found.append(read(read_group(row)))
+        except (SQLAlchemyError, AwayError):
+            raise
+        except Exception:  # whatever a parser or a check says of such a row
+            log.exception("what the registry says of the group %r cannot be read", row.name)
+            unreadable.append(row.name)
+    return found, unreadable
 
 
 def delete_group(conn: Connection, name: str, *, confirm: str | None) -> None:

@@ -320,6 +320,7 @@ class StatusJson(TypedDict):
 
     revision: str
     groups: list[GroupStatusJson]
+    unreadable: list[str]
     members: list[MemberJson]
     cache: CacheJson
     packs: PacksJson

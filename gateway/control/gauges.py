@@ -16,13 +16,15 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from sqlalchemy import Connection
 
 from discovery.snapshot import Member, MemberState
 from gateway.context import Context
 from registry.deployments import get_deployments
 from registry.errors import Problem
-from registry.groups import list_groups
+from registry.groups import each_group
 from registry.holds import list_holds
+from registry.records import Group
 from registry.releases import get_release
 from registry.versions import count_heads
 
@@ -102,20 +104,19 @@ def members_of(members: Iterable[Member]) -> Metric:
 
 
 def read_groups(context: Context) -> list[GroupGauges]:
-    """What SQL says of every group now."""
+    """What SQL says of every group now; one of which it says what makes no sense is left out."""
     now = context.clock()
-    found = []
     with context.database.read() as conn:
-        for group in list_groups(conn):
-            live = [
-                get_release(conn, group, item.release) for item in get_deployments(conn, group).deployments.values()
-            ]
-            models = {
-                "registered": count_heads(conn, group),
-                "live": sum(release.models for release in live),
-                **{state: sum(int(item.report.get(state, 0)) for item in live) for state in STATES[2:5]},
-                "held": len(list_holds(conn, group, now)),
-            }
-            age = max((now - (item.ready or item.created) for item in live), default=None)
-            found.append(GroupGauges(group.name, age, models))
-    return found
+        return each_group(conn, lambda group: _gauges_of(conn, group, now))[0]
+
+
+def _gauges_of(conn: Connection, group: Group, now: float) -> GroupGauges:
+    live = [get_release(conn, group, item.release) for item in get_deployments(conn, group).deployments.values()]
+    models = {
+        "registered": count_heads(conn, group),
+        "live": sum(release.models for release in live),
+        **{state: sum(int(item.report.get(state, 0)) for item in live) for state in STATES[2:5]},
+        "held": len(list_holds(conn, group, now)),
+    }
+    age = max((now - (item.ready or item.created) for item in live), default=None)
+    return GroupGauges(group.name, age, models)

@@ -14,7 +14,7 @@ from gateway.control.operation import BODY_PROBLEMS, GROUP, Answer, Lead, Operat
 from gateway.control.replies import empty_reply, reply
 from gateway.control.shapes import group_json, live_json
 from registry.deployments import get_deployments
-from registry.groups import create_group, delete_group, get_group, list_groups, place_group
+from registry.groups import create_group, delete_group, each_group, get_group, place_group
 from registry.holds import list_holds
 from registry.keys import KeySchema
 from registry.records import Group
@@ -72,7 +72,7 @@ async def list_all(context: Context, request: Request) -> Response:
 
 def _list(context: Context) -> list[Group]:
     with context.database.read() as conn:
-        return list_groups(conn)
+        return each_group(conn, lambda group: group)[0]
 
 
 async def show(context: Context, request: Request) -> Response:

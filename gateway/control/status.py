@@ -15,7 +15,7 @@ from gateway.control.groups import live_release
 from gateway.control.operation import Answer, Operation
 from gateway.control.replies import reply
 from gateway.control.shapes import hold_json, member_json, release_json, seated_json
-from registry.groups import list_groups
+from registry.groups import each_group
 from registry.holds import list_holds
 from registry.records import Group
 from registry.releases import get_release, list_releases
@@ -26,10 +26,11 @@ async def show(context: Context, request: Request) -> Response:
     """Each group's live release, its age, lost, stale and held keys; members; the cache and packs of this process."""
     reading.options(request)
     snapshot = current_snapshot(context)
-    groups = await context.run(_groups, context, snapshot)
+    groups, unreadable = await context.run(_groups, context, snapshot)
     answer = StatusJson(
         revision=str(snapshot.revision),
         groups=groups,
+        unreadable=unreadable,
         members=[member_json(member) for member in snapshot.members],
         cache=_cache(context),
         packs=_packs(context),
@@ -37,10 +38,10 @@ async def show(context: Context, request: Request) -> Response:
     return reply(answer)
 
 
-def _groups(context: Context, snapshot: Snapshot) -> list[GroupStatusJson]:
+def _groups(context: Context, snapshot: Snapshot) -> tuple[list[GroupStatusJson], list[str]]:
     now = context.clock()
     with context.database.read() as conn:
-        return [_group(conn, group, snapshot, now) for group in list_groups(conn)]
+        return each_group(conn, lambda group: _group(conn, group, snapshot, now))
 
 
 def _group(conn: Connection, group: Group, snapshot: Snapshot, now: float) -> GroupStatusJson:

@@ -115,6 +115,7 @@ def view(state: Status) -> Any:
         packs_text(state.packs),
         cache_text(state.cache),
         *held,
+        *(f"unreadable in the registry: {name}; the server's log says why" for name in state.unreadable),
     )
 
 

@@ -7,23 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from registry.deployments import flip, get_deployments
+from registry.deployments import flip
 from registry.errors import VersionNotFoundError
-from registry.imports import get_import, list_rejects
-from registry.keys import PartitionKey
-from registry.manifest import read_manifest
 from registry.records import Deployment
-from registry.releases import begin_release, get_release, list_releases
+from registry.releases import begin_release, list_releases
 from registry.tasks import claim
-from registry.versions import count_heads, get_version, newest
+from registry.versions import count_heads, get_version
 from tests.support import models
-from tests.support.builders import GROUP, REAL, SCHEMA, BuilderHome
+from tests.support.builders import GROUP, REAL, SCHEMA, BuilderHome, columns_of
 from tests.support.waiting import until
 from workers.builder.context import Bench, ClaimLostError
 from workers.builder.registering import register
 from workers.builder.release_build import build_release
 from workers.builder.service import BuilderService
-from workers.segments.reader import Segment
 
 
 @pytest.fixture
@@ -40,60 +36,15 @@ def real(tmp_path):
     home.close()
 
 
-def _live(home) -> int | None:
-    with home.database.read() as conn:
-        deployments = get_deployments(conn, GROUP).deployments
-    return deployments["blue"].release if deployments else None
-
-
-def _contents(home, number: int) -> dict[str, int]:
-    """Key to version of everything in a release."""
-    with home.database.read() as conn:
-        release = get_release(conn, GROUP, number)
-    manifest = read_manifest(home.store.path(release.manifest).read_bytes())
-    segments = [Segment.open(home.store.path(ref.digest), home.store) for ref in manifest.segments]
-    return {
-        entry.key: entry.version for segment in segments for entry in (segment.entry(i) for i in range(len(segment)))
-    }
-
-
-def _key(text: str) -> PartitionKey:
-    return SCHEMA.parse_text(text)
-
-
-def _head(home, text: str):
-    with home.database.read() as conn:
-        return newest(conn, GROUP, _key(text))
-
-
-def _import(home, number: int):
-    with home.database.read() as conn:
-        return get_import(conn, GROUP, number)
-
-
-def _rejects(home, number: int):
-    with home.database.read() as conn:
-        return list_rejects(conn, GROUP, number, 100, None).items
-
-
-def _fleet(count: int = 9, model: bytes = b"sum"):
-    return {
-        "store": [str(row) for row in range(count)],
-        "brand": ["a"] * count,
-        "model": [model] * count,
-        "runtime": ["sklearn"] * count,
-    }
-
-
 def test_a_registered_model_becomes_a_version_and_goes_live_by_itself(home):
     task = home.ask_to_register("store=2/brand=a", b"sum", tags={"region": "nw"})
     assert home.build() == 3
     result = home.task(task).result
     assert (result["version"], result["created"]) == (1, True)
-    version = _head(home, "store=2/brand=a")
+    version = home.head("store=2/brand=a")
     assert (version.digest, version.size, version.meta.tags) == (result["digest"], 3, {"region": "nw"})
-    assert _live(home) == 1
-    assert _contents(home, 1) == {"store=2/brand=a": 1}
+    assert home.live() == 1
+    assert home.contents(1) == {"store=2/brand=a": 1}
     assert home.staged() == []
 
 
@@ -114,8 +65,8 @@ def test_registrations_in_a_row_go_live_in_one_release(home):
         home.ask_to_register(f"store={store}/brand=a", b"sum")
     home.ask_to_register("brand=a", b"sum")
     assert home.build() == 6 + 2
-    assert _live(home) == 1
-    assert len(_contents(home, 1)) == 6
+    assert home.live() == 1
+    assert len(home.contents(1)) == 6
 
 
 def test_a_suspended_group_registers_and_leaves_the_live_release_alone(home):
@@ -123,8 +74,8 @@ def test_a_suspended_group_registers_and_leaves_the_live_release_alone(home):
         conn.exec_driver_sql("UPDATE groups SET suspended = 1")
     home.ask_to_register("store=2/brand=a", b"sum")
     assert home.build() == 1
-    assert _head(home, "store=2/brand=a").number == 1
-    assert _live(home) is None
+    assert home.head("store=2/brand=a").number == 1
+    assert home.live() is None
 
 
 @pytest.mark.parametrize(
@@ -143,8 +94,8 @@ def test_a_refused_model_leaves_nothing_behind(home, data, code):
     assert (home.task(task).state, home.task(task).result["code"]) == ("failed", code)
     assert home.objects() == before
     assert home.staged() == []
-    assert _head(home, "store=3/brand=a") is None
-    assert _live(home) == 1
+    assert home.head("store=3/brand=a") is None
+    assert home.live() == 1
 
 
 def test_malformed_examples_and_keys_are_refused_by_field(home):
@@ -170,12 +121,12 @@ def test_real_models_of_three_runtimes_are_imported_released_and_live(real):
         }
     )
     real.build()
-    item = _import(real, number)
+    item = real.imported(number)
     assert (item.state, item.rows, item.registered, item.rejected, item.release) == ("done", 5, 5, 0, 1)
-    assert _live(real) == 1
-    assert set(_contents(real, 1)) == {"store=1/brand=a", "store=2/brand=a", "store=3/brand=a", "brand=a", ""}
-    assert _head(real, "store=3/brand=a").meta.tags == {"n": "2"}
-    assert _head(real, "").meta.metrics == {"rmse": 2.0}
+    assert real.live() == 1
+    assert set(real.contents(1)) == {"store=1/brand=a", "store=2/brand=a", "store=3/brand=a", "brand=a", ""}
+    assert real.head("store=3/brand=a").meta.tags == {"n": "2"}
+    assert real.head("").meta.metrics == {"rmse": 2.0}
     assert real.staged() == []
 
 
@@ -210,21 +161,21 @@ def test_examples_that_agree_and_class_lists_are_kept(tmp_path):
     task = home.ask_to_register("brand=a", model.data, "lightgbm", classes=["hi", "lo", "mid"], examples=examples)
     home.build()
     assert home.task(task).state == "done", home.task(task).result
-    assert _head(home, "brand=a").meta.classes == ("hi", "lo", "mid")
+    assert home.head("brand=a").meta.classes == ("hi", "lo", "mid")
     home.close()
 
 
 def test_all_or_nothing_is_the_rule_of_an_import_and_rejects_are_listed(home):
-    columns = _fleet()
+    columns = columns_of()
     columns["model"][3] = b"junk"
     columns["model"][5] = b"crash"
     columns["brand"][7] = ""
     columns["runtime"][8] = "pickle"
     number = home.ask_to_import(columns)
     home.build()
-    item = _import(home, number)
+    item = home.imported(number)
     assert (item.state, item.error["code"], item.rejected) == ("failed", "import_rejected", 4)
-    assert [(reject.row, reject.key, reject.code, reject.field) for reject in _rejects(home, number)] == [
+    assert [(reject.row, reject.key, reject.code, reject.field) for reject in home.rejects(number)] == [
         (3, "store=3/brand=a", "artifact_invalid", None),
         (5, "store=5/brand=a", "proof_failed", None),
         (7, "store=7/brand=", "key_type", "brand"),
@@ -232,62 +183,62 @@ def test_all_or_nothing_is_the_rule_of_an_import_and_rejects_are_listed(home):
     ]
     with home.database.read() as conn:
         assert count_heads(conn, GROUP) == 0
-    assert _live(home) is None
+    assert home.live() is None
     assert home.staged() == []
 
 
 def test_rejected_rows_can_be_skipped(home):
-    columns = _fleet()
+    columns = columns_of()
     columns["model"][3] = b"junk"
     number = home.ask_to_import(columns, on_error="skip")
     home.build()
-    item = _import(home, number)
+    item = home.imported(number)
     assert (item.state, item.registered, item.rejected) == ("done", 8, 1)
-    assert len(_contents(home, 1)) == 8
-    assert len(_rejects(home, number)) == 1
+    assert len(home.contents(1)) == 8
+    assert len(home.rejects(number)) == 1
 
 
 def test_importing_a_fleet_again_adds_nothing_and_releases_nothing(home):
-    home.ask_to_import(_fleet())
+    home.ask_to_import(columns_of())
     home.build()
-    number = home.ask_to_import(_fleet())
+    number = home.ask_to_import(columns_of())
     home.build()
-    item = _import(home, number)
+    item = home.imported(number)
     assert (item.state, item.registered, item.unchanged, item.release) == ("done", 0, 9, None)
 
 
 def test_a_later_import_is_released_but_does_not_promote_itself(home):
-    home.ask_to_import(_fleet())
+    home.ask_to_import(columns_of())
     home.build()
-    number = home.ask_to_import(_fleet(12, b"megabyte"))
+    number = home.ask_to_import(columns_of(12, b"megabyte"))
     home.build()
-    assert _import(home, number).release == 2
-    assert _live(home) == 1
-    assert set(_contents(home, 2).values()) == {1, 2}
+    assert home.imported(number).release == 2
+    assert home.live() == 1
+    assert set(home.contents(2).values()) == {1, 2}
 
 
 def test_a_key_may_come_twice_in_a_file_and_the_last_row_counts(home):
-    columns = _fleet(2)
+    columns = columns_of(2)
     columns["store"] = ["1", "1"]
     columns["model"] = [b"sum", b"megabyte"]
     home.ask_to_import(columns)
     home.build()
-    assert _contents(home, 1) == {"store=1/brand=a": 2}
+    assert home.contents(1) == {"store=1/brand=a": 2}
 
 
 @pytest.mark.parametrize("data", [b"", b"no parquet", b"PAR1" + bytes(100) + b"PAR1"])
 def test_a_file_that_is_no_parquet_fails_the_import(home, data):
     number = home.ask_to_import_file(data)
     home.build()
-    item = _import(home, number)
+    item = home.imported(number)
     assert (item.state, item.error["code"]) == ("failed", "parquet_invalid")
     assert home.staged() == []
 
 
 def test_a_file_with_an_unknown_column_fails_the_import_by_name(home):
-    number = home.ask_to_import(_fleet() | {"tag": ["x"] * 9})
+    number = home.ask_to_import(columns_of() | {"tag": ["x"] * 9})
     home.build()
-    assert (_import(home, number).error["code"], _import(home, number).error["field"]) == ("parquet_invalid", "tag")
+    assert (home.imported(number).error["code"], home.imported(number).error["field"]) == ("parquet_invalid", "tag")
 
 
 KILLS = [
@@ -317,13 +268,13 @@ def test_a_registration_survives_the_death_of_its_builder_anywhere(home, failpoi
     assert home.build_until_killed_at(failpoint) == -9
     home.build()
     assert home.task(task).result["version"] == 1
-    assert _live(home) == 1
-    assert _contents(home, 1) == {"store=2/brand=a": 1}
+    assert home.live() == 1
+    assert home.contents(1) == {"store=2/brand=a": 1}
     with home.database.read() as conn:
         assert len(list_releases(conn, GROUP)) == 1
         assert conn.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
         with pytest.raises(VersionNotFoundError):
-            get_version(conn, GROUP, _key("store=2/brand=a"), 2)
+            get_version(conn, GROUP, SCHEMA.parse_text("store=2/brand=a"), 2)
 
 
 @pytest.mark.parametrize(
@@ -341,17 +292,17 @@ def test_a_registration_survives_the_death_of_its_builder_anywhere(home, failpoi
     ],
 )
 def test_an_import_survives_the_death_of_its_builder_anywhere(home, failpoint):
-    columns = _fleet()
+    columns = columns_of()
     columns["model"][6] = b"junk"
     number = home.ask_to_import(columns, on_error="skip")
     assert home.build_until_killed_at(failpoint) == -9
     home.build()
-    item = _import(home, number)
+    item = home.imported(number)
     assert (item.state, item.registered, item.rejected, item.rows) == ("done", 8, 1, 9)
-    assert [reject.row for reject in _rejects(home, number)] == [6]
-    assert _live(home) == 1
-    assert set(_contents(home, 1).values()) == {1}
-    assert len(_contents(home, 1)) == 8
+    assert [reject.row for reject in home.rejects(number)] == [6]
+    assert home.live() == 1
+    assert set(home.contents(1).values()) == {1}
+    assert len(home.contents(1)) == 8
     assert home.staged() == []
     with home.database.read() as conn:
         assert len(list_releases(conn, GROUP)) == 1
@@ -359,18 +310,18 @@ def test_an_import_survives_the_death_of_its_builder_anywhere(home, failpoint):
 
 
 def test_a_builder_stops_at_sigterm_and_the_next_one_goes_on(home):
-    number = home.ask_to_import(_fleet(400, b"slow"))
+    number = home.ask_to_import(columns_of(400, b"slow"))
     process = home.start_builder()
-    until(lambda: _import(home, number).rows > 0)
+    until(lambda: home.imported(number).rows > 0)
     assert (Path("/proc") / str(process.pid) / "comm").read_text() == "mm-builder\n"
     process.terminate()
     assert process.wait(60) == 0
-    assert _import(home, number).state == "proving"
+    assert home.imported(number).state == "proving"
     assert home.membership.members() == ()
     with home.database.write() as conn:  # the rest need not be slow to be proved
         conn.exec_driver_sql("UPDATE imports SET rows = 398")
     home.build()
-    assert _import(home, number).state == "done"
+    assert home.imported(number).state == "done"
 
 
 def test_a_builder_ends_when_its_parent_is_gone(home):
@@ -389,7 +340,7 @@ def test_another_builder_takes_over_what_a_dead_one_held_and_the_dead_one_can_fi
     with pytest.raises(ClaimLostError):
         register(home.context, bench, held)
     bench.close()
-    assert _head(home, "store=2/brand=a") is None
+    assert home.head("store=2/brand=a") is None
     home.build()
     assert home.task(number).result["version"] == 1
 
@@ -418,8 +369,8 @@ def test_an_auto_release_whose_base_was_replaced_names_its_versions_again_on_the
     with home.database.write() as conn:
         flip(conn, GROUP, {"blue": Deployment("blue", other.number, 100)}, if_match=None, author="", now=3.0)
     home.build()
-    assert _live(home) == 4
-    assert set(_contents(home, 4)) == {"store=1/brand=a", "store=2/brand=a"}
+    assert home.live() == 4
+    assert set(home.contents(4)) == {"store=1/brand=a", "store=2/brand=a"}
 
 
 @pytest.mark.parametrize("failpoint", ["register.refused", "import.refused"])
@@ -429,5 +380,5 @@ def test_a_refusal_survives_the_death_of_its_builder(home, failpoint):
     assert home.build_until_killed_at(failpoint) == -9
     home.build()
     assert home.task(task).state == "failed"
-    assert _import(home, number).state == "failed"
+    assert home.imported(number).state == "failed"
     assert home.objects() == set()

@@ -1,34 +1,21 @@
 """The control plane over a whole house: real app, real home, real builder."""
 
-import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from gateway.control.table import TABLE
 from tests.support import models
 from tests.support.house import SIGNATURE, running_house
+from tests.support.refusals import problem
 from tests.support.waiting import until
-
-AWKWARD = ["a/b", "b=c", "x;y", "%2F", "..", "a b", "\N{TANGERINE}", "a+b", "50%", "a&b", "#", "?", '"', "\\", "ü"]
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     with running_house(tmp_path_factory.mktemp("control")) as house:
         yield house
-
-
-def problem(response, status, code):
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    body = response.json()
-    assert (body["status"], body["code"]) == (status, code), body
-    assert body["request_id"] == response.headers["x-request-id"]
-    return body
 
 
 def staged(house):
@@ -123,128 +110,6 @@ def test_without_a_builder_a_registration_is_told_to_come_back(tmp_path):
         answer = alone.register(group, models.lightgbm_regressor(6), {"store": "1", "brand": "a"})
         problem(answer, 503, "builder_unavailable")
         assert answer.headers["retry-after"]
-
-
-@pytest.fixture(scope="module")
-def awkward(house):
-    """A group that serves one model under each awkward value."""
-    group = house.create("awkward", auto_release=False)
-    for value in AWKWARD:
-        answer = house.register(group, models.lightgbm_regressor(7), {"store": value, "brand": "a"})
-        assert answer.status_code == 201, answer.text
-    assert house.promote(group, house.release(group)).status_code == 200
-    return group
-
-
-@pytest.mark.parametrize("value", AWKWARD)
-def test_an_awkward_key_value_round_trips_through_every_route(house, awkward, value):
-    key = {"store": value, "brand": "a"}
-    listed = house.client.get(f"{awkward}/models", params={"store": value}).json()["models"]
-    assert [item["fields"] for item in listed] == [key]
-    text = listed[0]["key"]
-    history = house.client.get(f"{awkward}/models/history", params=key).json()
-    assert (history["key"], len(history["versions"])) == (text, 1)
-    assert house.client.get("/v1/discovery/lookup", params={"group": "awkward", **key}).json()["model_key"] == text
-    assert house.predict(awkward, key).json()["model"]["key"] == text
-    hold = {"action": "disable", "reason": "x"}
-    assert house.client.put(f"{awkward}/holds", params=key, json=hold).json()["key"] == text
-    assert [hold["key"] for hold in house.client.get(f"{awkward}/holds").json()["holds"]] == [text]
-    assert house.client.delete(f"{awkward}/holds", params=key).status_code == 204
-    assert house.client.delete(f"{awkward}/models", params=key).json() == {"key": text, "version": 2, "tombstone": True}
-
-
-def test_listing_filters_by_field_and_tag_and_pages(house):
-    group = house.create("listing", auto_release=False)
-    for store in "123":
-        for brand in "ab":
-            meta = f'{{"tags":{{"region":"r{store}"}}}}'
-            model = models.lightgbm_regressor(int(store))
-            assert house.register(group, model, {"store": store, "brand": brand}, x_model_meta=meta).status_code == 201
-    url = f"{group}/models"
-
-    def keys(**params):
-        return [item["key"] for item in house.client.get(url, params=params).json()["models"]]
-
-    assert keys(store="2") == ["store=2/brand=a", "store=2/brand=b"]
-    assert keys(**{"tag.region": "r3", "brand": "b"}) == ["store=3/brand=b"]
-    seen, cursor = [], None
-    while True:
-        params = {"limit": 4} | ({"cursor": cursor} if cursor else {})
-        page = house.client.get(url, params=params).json()
-        seen += [item["key"] for item in page["models"]]
-        cursor = page["cursor"]
-        if cursor is None:
-            break
-    assert len(seen) == len(set(seen)) == 6
-    problem(house.client.get(url, params={"cursor": "nonsense"}), 400, "cursor_invalid")
-    problem(house.client.get(url, params={"limit": "0"}), 400, "parameter_invalid")
-    problem(house.client.get(url, params={"region": "nw"}), 400, "key_field_unknown")
-    problem(house.client.get(url, params={"store": ""}), 400, "key_type")
-
-
-def parquet(rows):
-    sink = io.BytesIO()
-    columns = {name: [row.get(name) for row in rows] for name in ("store", "brand", "model", "runtime")}
-    types = {"store": pa.string(), "brand": pa.string(), "model": pa.binary(), "runtime": pa.string()}
-    table = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
-    pq.write_table(table, sink)
-    return sink.getvalue()
-
-
-def imported(house, group, rows, **params):
-    answer = house.client.post(f"{group}/models/bulk", params=params, content=parquet(rows))
-    assert answer.status_code == 202, answer.text
-    location = answer.headers["location"]
-    assert answer.json()["state"] in ("queued", "proving", "publishing", "done")
-    until(lambda: house.client.get(location).json()["state"] in ("done", "failed"))
-    return location
-
-
-def rows(good, bad=0):
-    data = models.lightgbm_regressor(8).data
-    return [{"store": str(i), "brand": "a", "model": data, "runtime": "lightgbm"} for i in range(good)] + [
-        {"store": f"bad{i}", "brand": "a", "model": b"junk", "runtime": "lightgbm"} for i in range(bad)
-    ]
-
-
-def test_an_import_goes_live_when_nothing_was(house):
-    group = house.create("imported")
-    location = imported(house, group, rows(5))
-    shown = house.client.get(location).json()
-    assert (shown["state"], shown["rows"], shown["registered"], shown["rejected"]) == ("done", 5, 5, 0)
-    house.until_live(group)
-    assert house.predict(group, {"store": "4", "brand": "a"}).status_code == 200
-    assert [item["import"] for item in house.client.get(f"{group}/imports").json()["imports"]] == [1]
-
-
-def test_an_import_that_skips_lists_what_it_rejected(house):
-    group = house.create("skipping")
-    location = imported(house, group, rows(3, bad=3), on_error="skip")
-    assert house.client.get(location).json()["registered"] == 3
-    first = house.client.get(f"{location}/rejects", params={"limit": 2}).json()
-    rest = house.client.get(f"{location}/rejects", params={"limit": 2, "cursor": first["cursor"]}).json()
-    assert [item["row"] for item in first["rejects"] + rest["rejects"]] == [3, 4, 5]
-    assert {item["code"] for item in first["rejects"]} == {"artifact_invalid"}
-    assert first["rejects"][0]["key"] == "store=bad0/brand=a"
-    assert rest["cursor"] is None
-
-
-def test_an_import_that_fails_publishes_nothing(house):
-    group = house.create("failing")
-    location = imported(house, group, rows(3, bad=1))
-    assert house.client.get(location).json()["state"] == "failed"
-    assert house.client.get(f"{group}/models").json()["models"] == []
-
-
-def test_an_upload_that_is_no_parquet_fails_its_import(house):
-    group = house.create("nonsense")
-    answer = house.client.post(f"{group}/models/bulk", content=b"nonsense")
-    assert answer.status_code == 202
-    until(lambda: house.client.get(answer.headers["location"]).json()["state"] == "failed")
-    assert house.client.get(answer.headers["location"]).json()["error"]["code"] == "parquet_invalid"
-    problem(house.client.post(f"{group}/models/bulk?on_error=maybe", content=b"x"), 400, "parameter_invalid")
-    problem(house.client.get(f"{group}/imports/99"), 404, "import_not_found")
-    problem(house.client.get(f"{group}/imports/x/rejects"), 404, "import_not_found")
 
 
 def test_releases_promote_and_roll_back_under_an_etag(house):

@@ -14,17 +14,22 @@ import pyarrow.parquet as pq
 from discovery.leases import SqlMembership, migrate_leases
 from registry.artifacts.folder import FolderStore
 from registry.database import Database, migrate
+from registry.deployments import get_deployments
 from registry.failpoints import VARIABLE
 from registry.groups import create_group
 from registry.home import Home
-from registry.imports import create_import
+from registry.imports import Reject, create_import, get_import, list_rejects
 from registry.keys import KeySchema
-from registry.records import Task
+from registry.manifest import read_manifest
+from registry.records import Import, Task, Version
+from registry.releases import get_release
 from registry.signature import Signature
 from registry.tasks import enqueue, get_task
+from registry.versions import newest
 from tests.support import toy_runtimes
 from workers.builder.context import BuilderContext, BuilderSettings
 from workers.builder.service import BuilderService
+from workers.segments.reader import Segment
 
 GROUP = "oj"
 SCHEMA = KeySchema(("store", "brand"), fallback=(("brand",), ()))
@@ -144,3 +149,45 @@ class BuilderHome:
 
     def staged(self) -> list[str]:
         return [name for name, _ in self.store.staged_names()]
+
+    def live(self) -> int | None:
+        """The release that is live."""
+        with self.database.read() as conn:
+            deployments = get_deployments(conn, GROUP).deployments
+        return deployments["blue"].release if deployments else None
+
+    def contents(self, number: int) -> dict[str, int]:
+        """Key to version of everything in a release."""
+        with self.database.read() as conn:
+            release = get_release(conn, GROUP, number)
+        manifest = read_manifest(self.store.path(release.manifest).read_bytes())
+        segments = [Segment.open(self.store.path(ref.digest), self.store) for ref in manifest.segments]
+        return {
+            entry.key: entry.version
+            for segment in segments
+            for entry in (segment.entry(i) for i in range(len(segment)))
+        }
+
+    def head(self, text: str) -> Version | None:
+        """The newest version of a key."""
+        with self.database.read() as conn:
+            return newest(conn, GROUP, SCHEMA.parse_text(text))
+
+    def imported(self, number: int) -> Import:
+        with self.database.read() as conn:
+            return get_import(conn, GROUP, number)
+
+    def rejects(self, number: int) -> Sequence[Reject]:
+        """The first hundred of an import."""
+        with self.database.read() as conn:
+            return list_rejects(conn, GROUP, number, 100, None).items
+
+
+def columns_of(count: int = 9, model: bytes = b"sum") -> dict[str, list[Any]]:
+    """The columns of an import of so many keys with one toy."""
+    return {
+        "store": [str(row) for row in range(count)],
+        "brand": ["a"] * count,
+        "model": [model] * count,
+        "runtime": ["sklearn"] * count,
+    }

@@ -50,3 +50,13 @@ def table(**cases):
 def asked(key=KEY, instances=(GOOD,), **more):
     """The body of a single predict."""
     return orjson.dumps({"key": key, "instances": list(instances), **more})
+
+
+def problem(response, status, code):
+    """The body of a refusal, which is one by its status and code and names its request."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert (body["status"], body["code"]) == (status, code), body
+    assert body["request_id"] == response.headers["x-request-id"]
+    return body

@@ -18,6 +18,7 @@ from registry.deployments import get_deployments
 from registry.errors import (
     GroupNotFoundError,
     PreconditionFailedError,
+    PromotionRefusedError,
     ReleaseNotFoundError,
     StorageFullError,
     StoreAwayError,
@@ -154,11 +155,20 @@ def _go_live(context: BuilderContext, built: Release) -> Outcome:
     if live != built.base:
         return "outdated"
     try:
-        _promote(context, built, if_match=found.etag)
+        _promote_patiently(context, built, if_match=found.etag)
     except PreconditionFailedError:
         return "outdated"
     failpoint("release.promoted")
     return "live"
+
+
+def _promote_patiently(context: BuilderContext, built: Release, if_match: str) -> None:
+    """As `_promote`, tried once more: nobody would ask for this again, and who was late may have lost its members."""
+    try:
+        _promote(context, built, if_match)
+    except PromotionRefusedError as error:
+        log.warning("release %d of %s is promoted once more: %s", built.number, built.group, error.detail)
+        _promote(context, built, if_match)
 
 
 def _promote(context: BuilderContext, built: Release, if_match: str) -> None:

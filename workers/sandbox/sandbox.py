@@ -129,7 +129,7 @@ class Sandbox:
             if self._has_turn:
                 return call.future
             self._has_turn = True
-        self._thread.submit(self._turn)
+        self._next_turn()
         return call.future
 
     def drop(self, number: int) -> None:

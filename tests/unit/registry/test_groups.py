@@ -2,12 +2,13 @@ import pytest
 
 from registry.errors import (
     ConfirmationError,
+    DatabaseBusyError,
     GroupExistsError,
     GroupInvalidError,
     GroupNotFoundError,
     SignatureInvalidError,
 )
-from registry.groups import create_group, delete_group, find_group, get_group, list_groups, place_group
+from registry.groups import create_group, delete_group, each_group, find_group, get_group, list_groups, place_group
 from registry.keys import KeySchema
 from registry.releases import list_releases
 from registry.revision import read_revision
@@ -57,6 +58,20 @@ def test_groups_are_listed_by_name(registry):
         create(registry, name)
     with registry.database.read() as conn:
         assert [group.name for group in list_groups(conn)] == ["a", "oj", "oj-2", "z"]
+
+
+def test_a_row_that_makes_no_sense_keeps_nobody_from_the_other_groups(registry):
+    for name in ("a", "b", "c"):
+        create(registry, name)
+    with registry.database.write() as conn:
+        conn.exec_driver_sql("UPDATE groups SET definition = '{}' WHERE name = 'b'")
+        assert each_group(conn, lambda group: group.name) == (["a", "c", "oj"], ["b"])
+        with pytest.raises(DatabaseBusyError):
+            each_group(conn, busy)
+
+
+def busy(_group):
+    raise DatabaseBusyError("locked")
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", ".a", "a/b", "a b", "é", "a" * 64, "a\n", "../x", "a\x00"])

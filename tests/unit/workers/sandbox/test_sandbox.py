@@ -188,3 +188,11 @@ def test_a_worker_that_stops_does_not_wait_for_a_hanging_model(tmp_path):
     asking.join(10)
     assert time.monotonic() - began < 10
     assert "stopping" in problem(answers[0]).detail
+
+
+def test_a_sandbox_that_is_closed_refuses(house):
+    ask(house, (2, 1.0))
+    house.loader._sandboxes.close()
+    answer = problem(ask(house, (2, 1.0)))
+    assert isinstance(answer, ModelLoadError)
+    assert "stopping" in answer.detail
