@@ -27,9 +27,10 @@ GARBAGE = {
 }
 
 
-@pytest.fixture
-def house(tmp_path):
-    with served(tmp_path / "home", processes=PROCESSES) as running, Client(running.url) as client:
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    home = tmp_path_factory.mktemp("house") / "home"
+    with served(home, processes=PROCESSES) as running, Client(running.url) as client:
         for number, group in enumerate(GROUPS):
             client.create_group(group, key=["store"], signature=SIGNATURE, auto_release=True)
             for store in (1, 2):
@@ -37,6 +38,20 @@ def house(tmp_path):
             client.hold(group, {"store": "2"}, "disable", reason="a test")
             until(lambda group=group: value(client, group) is not None, 60, "a release")
         yield running
+
+
+@pytest.fixture
+def callers(house):
+    """A connection to every process, each of which answers for both groups."""
+    with callers_of_each(house.port, PROCESSES) as found:
+        for caller in found:
+            for number in range(2):
+                until(lambda c=caller, n=number: c.call("POST", *predict(n)).status == 200, 20, "an answer")
+        yield found
+
+
+def predict(number):
+    return f"/v1/groups/{GROUPS[number % 2]}/predict", {"key": KEY, "instances": [ROW]}
 
 
 def value(client, group):
@@ -67,33 +82,40 @@ class Row:
         self.write(self._was)
 
 
-@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=list(GARBAGE))
-def test_a_row_that_makes_no_sense_holds_up_its_own_group_alone(house, garbage):
-    table, column, said = garbage
-    row = Row(house.home, table, column)
-    with Client(house.url) as client, callers_of_each(house.port, PROCESSES) as callers:
-
-        def predict(number):
-            return f"/v1/groups/{GROUPS[number % 2]}/predict", {"key": KEY, "instances": [ROW]}
-
-        for caller in callers:  # every process has both groups
-            for number in range(2):
-                until(lambda c=caller, n=number: c.call("POST", *predict(n)).status == 200, 20, "an answer")
+@pytest.mark.parametrize("number", range(len(GARBAGE)), ids=list(GARBAGE))
+def test_a_row_that_makes_no_sense_holds_up_its_own_group_alone(house, callers, number):
+    table, column, said = list(GARBAGE.values())[number]
+    row, hotfix = Row(house.home, table, column), 3000 + number
+    with Client(house.url) as client:
         with traffic(callers, RATE, predict) as flowing:
             row.write(said)
-            client.register("good", KEY, constant(3000))
-            until(lambda: value(client, "good") == 3000, 20, "the other group's hotfix")
+            client.register("good", KEY, constant(hotfix))
+            until(lambda: value(client, "good") == hotfix, 20, "the other group's hotfix")
             assert value(client, "bad") == 1000
             seen = len(flowing.outcomes)
             until(lambda: len(flowing.outcomes) > seen + RATE, 20, "traffic")
         assert failed(flowing.outcomes) == []
         status = client.status()
-        assert {"good", "bad"} == {group.name for group in status.groups} | set(status.unreadable)
+        assert {group.name for group in status.groups} | set(status.unreadable) == {"good", "bad"}
         assert "good" not in status.unreadable
         assert b'{group="good"' in urlopen(f"{house.url}/metrics").read()
         assert "good" in {group.name for group in client.groups()}
+        row.mend()
+        until(lambda: not client.status().unreadable, 20, "a whole registry")
+
+
+def test_a_process_that_starts_then_answers_for_the_others_and_for_that_group_once_it_is_mended(house):
+    rows = [Row(house.home, *place) for place in (("groups", "definition"), ("deployments", "release"))]
+    for row, said in zip(rows, ("junk", 999), strict=True):
+        row.write(said)
+    with Client(house.url) as client:
+        expected = value(client, "good")
     assert house.stop() == 0
     with served(house.home, processes=PROCESSES) as again, Client(again.url) as client:
-        until(lambda: value(client, "good") == 3000, 20, "the other group after a restart")
-        row.mend()
-        until(lambda: value(client, "bad") == 1000, 20, "the group, once its row is whole again")
+        until(lambda: value(client, "good") == expected, 20, "the other group after a restart")
+        with pytest.raises(ApiError) as refused:
+            client.predict("bad", KEY, [ROW])
+        assert (refused.value.status, refused.value.code) == (503, "snapshot_unavailable")
+        for row in rows:
+            row.mend()
+        until(lambda: value(client, "bad") == 1000, 20, "the group, once its rows are whole again")

@@ -4,6 +4,7 @@ A module of functions with the loaded models beside them, because a child is giv
 The library of a runtime is imported when its first model is loaded: a fleet of one kind loads one library.
 """
 
+import gc
 import resource
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ LOAD: Final = f"{__name__}:load"
 PREDICT: Final = f"{__name__}:predict"
 TIGHT_SHARE: Final = 0.75
 MOMENT_SECONDS: Final = 0.001
+COLLECT_AFTER: Final = (50_000, 20, 50)  # models are many objects and no garbage
 
 _models: Final[dict[int, LoadedModel]] = {}
 
@@ -27,6 +29,7 @@ _models: Final[dict[int, LoadedModel]] = {}
 def prepare() -> None:
     """Before the limits stand. What every model needs is imported with this module."""
     limit_arenas()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def load(catalog: bytes, payload: bytes) -> Iterator[bytes]:
