@@ -15,14 +15,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.reply import Header, Later, Reply
+from gateway.stalls import WatchedProtocol
 
 log = logging.getLogger("manymodels.gateway")
 
 _HEAD: Final = b"HTTP/1.1 "
-HEAD_BYTES: Final = 64 * 1024  # of a head or a trailer that is not whole yet; the parser itself takes any number
 JOINED_BYTES: Final = 64 * 1024  # a longer body is handed over beside its head: to copy it would cost more
 PROMPT_BYTES: Final = 64 * 1024  # a longer body takes the ordinary way, which reads within limits and may wait
 
@@ -110,7 +110,7 @@ class _Nobody:
 _NOBODY: Final = _Nobody()
 
 
-class PromptProtocol(HttpToolsProtocol):
+class PromptProtocol(WatchedProtocol):
     """uvicorn's protocol, which answers what it can on the spot. The application must be a `PromptFront`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -118,8 +118,6 @@ class PromptProtocol(HttpToolsProtocol):
         self._front = cast("PromptFront", self.config.app)
         self._route: PromptRoute | None = None  # of the request whose body is being collected
         self._collected = b""
-        self._unfinished = 0  # bytes received since a head, a piece of a body or a request was whole
-        self._open = 0  # requests that have begun and are not answered yet
         self._answered_at = 0.0  # when the last prompt answer was written, by the loop's clock
         self._idle_timer: asyncio.TimerHandle | None = None
 
@@ -127,6 +125,8 @@ class PromptProtocol(HttpToolsProtocol):
         """See `asyncio.Protocol.connection_made`."""
         self._holder = HeadHolder(transport, self.loop)
         super().connection_made(self._holder)  # type: ignore[arg-type] # stands in for one
+        self._answered_at = self.loop.time()  # of nothing yet: who asks nothing is closed as if it had been answered
+        self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_due)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol.connection_lost`."""
@@ -134,21 +134,14 @@ class PromptProtocol(HttpToolsProtocol):
             self._idle_timer.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol.data_received`. Refuses a head that does not end."""
-        self._unfinished += len(data)
-        super().data_received(data)
-        if self._unfinished > HEAD_BYTES and not self._holder.is_closing():
-            self.send_400_response("The head of the request is too large.")
-
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._open += 1
+        self.request_began()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Collect the body of what may be answered promptly; start anything else the ordinary way."""
-        self._unfinished = 0
+        self.head_is_whole()
         self._route = self._prompt_route()
         if self._route is None:
             super().on_headers_complete()
@@ -165,7 +158,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer on the spot, or have it answered."""
-        self._unfinished = 0
+        self.request_is_whole()
         if self._route is not None:
             answer = self._answer(self._route)
             if answer is not None:

@@ -10,6 +10,7 @@ class Recorder(asyncio.Transport):
         super().__init__({"sockname": ("127.0.0.1", 1), "peername": ("127.0.0.1", 2)})
         self.writes: list[bytes] = []
         self.closed = False
+        self.unread = 0  # bytes that the other end has not taken
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.closed
@@ -20,6 +21,12 @@ class Recorder(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def pause_reading(self) -> None:
         """Nothing arrives by itself."""

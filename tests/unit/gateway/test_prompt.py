@@ -8,8 +8,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.protocol import HEAD_BYTES, PROMPT_BYTES, PromptProtocol
+from gateway.protocol import PROMPT_BYTES, PromptProtocol
 from gateway.reply import Later, Reply
+from gateway.stalls import HEAD_BYTES
 from tests.support.transport import Recorder
 
 PROMPT = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\nx-request-id: id\r\n\r\nprompt"
@@ -202,7 +203,7 @@ CHUNKED = b"POST /v1/groups/oj/predict/bulk HTTP/1.1\r\ntransfer-encoding: chunk
 def test_a_head_or_trailer_that_does_not_end_is_refused_and_the_connection_closed(begin, piece):
     front, transport, _ = talk(begin, *[piece] * (HEAD_BYTES // len(piece) + 1))
     assert front.closed
-    assert transport.writes[-1].startswith(b"HTTP/1.1 400 ")
+    assert transport.writes[-1].startswith(b"HTTP/1.1 431 ")
 
 
 def test_a_long_head_a_long_body_and_many_requests_in_one_read_are_taken():
