@@ -60,6 +60,10 @@ class Front:
                 return partial(self.prompt_answer, predict[1].decode())
         return None
 
+    def is_busy(self) -> bool:
+        """Whether callers had to wait when this process looked last."""
+        return self._data.is_busy
+
     def prompt_answer(self, group: str, headers: list[Header], body: bytes) -> Reply | Later | None:
         """The answer to a predict with this body: at once if it needs no waiting, later if another process gives it.
 

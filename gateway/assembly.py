@@ -89,10 +89,21 @@ class Assembly:
         self._computing = ThreadPoolExecutor(settings.row_threads, thread_name_prefix="rows")
         self._worker: LocalWorker | RemoteWorkers
         if role.scores:
-            self._worker = LocalWorker(holdings, cache, loader, mappings, score_threads=settings.score_threads)
+            self._worker = LocalWorker(
+                holdings,
+                cache,
+                loader,
+                mappings,
+                score_threads=settings.score_threads,
+                queue_seconds=settings.queue_seconds,
+            )
         else:
-            seconds = settings.request_seconds
-            self._worker = RemoteWorkers(lambda: watcher.current, self._computing, seconds=seconds)
+            self._worker = RemoteWorkers(
+                lambda: watcher.current,
+                self._computing,
+                seconds=settings.request_seconds,
+                queue_seconds=settings.queue_seconds,
+            )
         self._assigner = Assigner(database, membership, lambda: watcher.current, seat_seconds=settings.seat_seconds)
         self._warm_up = WarmUp(holdings, cache, loader)
         self._keeper = (
@@ -120,6 +131,8 @@ class Assembly:
     def start(self) -> None:
         """Join, take up the first snapshot and map what is live; blocks until requests can be answered."""
         if self._keeper is not None:
+            # All processes of a machine fetch a release in one moment, beside requests: no time to load libraries.
+            self.context.store.prepare()
             self._keeper.start()
         self.context.watcher.start()
         if self.context.role.assigns:
@@ -152,7 +165,9 @@ class Assembly:
 
 
 def _sandboxes(settings: Settings) -> Sandboxes:
-    limits = Limits(settings.sandbox_bytes, settings.load_seconds, settings.predict_seconds)
+    limits = Limits(
+        settings.sandbox_bytes, settings.load_seconds, settings.predict_seconds, queue_seconds=settings.queue_seconds
+    )
     return Sandboxes(settings.sandboxes, limits, runtimes=settings.sandboxed_runtimes.split(","))
 
 

@@ -107,12 +107,6 @@ class DrainingError(GatewayError):
     code = "draining"
 
 
-class OverloadedError(GatewayError):
-    """Too many requests are in flight in this process; try again in a moment."""
-
-    code = "overloaded"
-
-
 class NotFoundError(GatewayError):
     """No such route."""
 

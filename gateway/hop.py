@@ -10,10 +10,11 @@ from typing import Final
 
 from gateway.body import ClientDisconnectedError, Receive, Scope, Send, declared_body, read_body
 from gateway.context import Context
-from gateway.errors import NotFoundError, OverloadedError
+from gateway.errors import NotFoundError
 from gateway.problems import refusal
 from gateway.protocol import PromptRoute
 from gateway.reply import Header, Reply
+from workers.errors import OverloadedError
 from workers.hop.frames import MEDIA_TYPE
 from workers.hop.routes import ALONE, DEADLINE, HEALTH, NOW, RELUCTANT, RESOLVE, WELL
 from workers.hop.serving import HopDesk

@@ -19,6 +19,7 @@ import uvicorn
 
 from gateway.app import Front
 from gateway.assembly import Assembly
+from gateway.newcomers import Newcomers
 from gateway.protocol import PromptProtocol
 from gateway.roles import Role
 from gateway.settings import Settings
@@ -56,9 +57,10 @@ class DrainingServer(uvicorn.Server):
     """A uvicorn server that tells the house before it stops."""
 
     def __init__(self, assembly: Assembly, settings: Settings) -> None:
+        self._front = Front(assembly.context)
         super().__init__(
             uvicorn.Config(
-                Front(assembly.context),
+                self._front,
                 http=PromptProtocol,
                 ws="none",
                 lifespan="off",
@@ -73,6 +75,7 @@ class DrainingServer(uvicorn.Server):
         )
         self._assembly = assembly
         self._spread_seconds = settings.spread_seconds
+        self._newcomers: Newcomers | None = None
 
     def stop_by_signal(self) -> None:
         """Stop at SIGTERM and SIGINT, and go on after that to leave the house.
@@ -86,6 +89,16 @@ class DrainingServer(uvicorn.Server):
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections, and all that wait whenever this process has much to do."""
+        await super().startup(sockets)
+        if sockets:
+            self._newcomers = Newcomers(sockets[0], self._front.is_busy, self._protocol)
+            self._newcomers.start()
+
+    def _protocol(self) -> PromptProtocol:
+        return PromptProtocol(self.config, self.server_state, self.lifespan.state)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Leave the picture first, then let requests under way finish.
 
@@ -96,6 +109,8 @@ class DrainingServer(uvicorn.Server):
         state.default_headers = [*state.default_headers, (b"connection", b"close")]
         await asyncio.to_thread(self._assembly.drain)
         await asyncio.sleep(self._spread_seconds)
+        if self._newcomers is not None:
+            await self._newcomers.stop()
         await super().shutdown(sockets)
 
 

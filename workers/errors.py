@@ -45,6 +45,12 @@ class DeadlineError(WorkerError):
     code = "deadline_exceeded"
 
 
+class OverloadedError(WorkerError):
+    """More is asked than can be answered soon; try again in a moment."""
+
+    code = "overloaded"
+
+
 class HopInvalidError(WorkerError):
     """What came from the other end of the hop between gateway and worker is not what that end sends."""
 

@@ -64,6 +64,7 @@ class HeldRelease:
     Attributes:
         segments: the open ones, by shard.
         deepest: fallback level.
+        largest_pack: bytes of the largest pack that is held.
         remembered: what full keys resolve to when nothing is on hold; only read from outside.
         damaged: why the others could not be opened, by shard; keys that need one of them are refused with it.
         elsewhere: shards that have a segment which is not held here; for their keys other workers are to be asked.
@@ -91,6 +92,7 @@ class HeldRelease:
         self.damaged = damaged
         self.elsewhere = elsewhere
         self.deepest = len(schema.levels) - 1
+        self.largest_pack = max((segment.packs.largest for segment in segments.values()), default=0)
         self._schema = schema
         self._signature_number = signature_number
         self._shards = shards

@@ -5,6 +5,7 @@ more than the work. Models that must be loaded are awaited; large calls are scor
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -16,7 +17,7 @@ import numpy as np
 from registry.errors import Problem
 from workers.cache import ModelCache
 from workers.client import ModelUse, ScoreAnswer, ScoreCall
-from workers.errors import ReleaseNotReadyError, prediction_failure
+from workers.errors import OverloadedError, ReleaseNotReadyError, prediction_failure
 from workers.features import Features, Matrix
 from workers.holdings import Holdings
 from workers.loading import Loader
@@ -27,6 +28,7 @@ from workers.runtimes.sheet import Sheet
 from workers.sandbox.asking import ask, fill, outcomes_of, turns_of
 from workers.sandbox.sandbox import SandboxedModel
 from workers.scoring import Bulk, Rows, rows_by_key, score_models
+from workers.shedding import Pace, Patience
 
 if TYPE_CHECKING:
     from workers.packed import PackedModels
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 INLINE_ROWS: Final = 2000
+INLINE_BYTES: Final = INLINE_ROWS * 20 * 1024  # of packs walked on the event loop, so many milliseconds at most
 LOADS_AT_ONCE: Final = 64
 
 _NO_PROBLEMS: Final[Mapping[int, Problem]] = MappingProxyType({})
@@ -50,13 +53,18 @@ class LocalWorker:
         mappings: Mappings,
         *,
         score_threads: int = 2,
+        queue_seconds: float = 0.5,
     ) -> None:
+        """Large calls run in `score_threads`; at most `queue_seconds` of work lie before a predict that is one."""
         self._holdings = holdings
         self._cache = cache
         self._loader = loader
         self._mappings = mappings
         self._ranges = score_threads
         self._threads = ThreadPoolExecutor(score_threads, thread_name_prefix="score")
+        self._tasks: set[asyncio.Task[ScoreAnswer]] = set()
+        self._large = 0  # works that wait for a thread or are in one
+        self._pace, self._patience = Pace(), Patience(queue_seconds)
 
     @cached_property
     def _packed(self) -> "PackedModels":
@@ -66,9 +74,11 @@ class LocalWorker:
 
     def score_now(self, call: ScoreCall) -> ScoreAnswer | None:
         """See `WorkerClient.score_now`: here it is few rows of one key whose model is warm."""
-        if call.key_rows is not None or len(call.features) > INLINE_ROWS:
+        if call.key_rows is not None:
             return None
         held = self._held(call.group, call.release)
+        if _is_large(held, call):
+            return None
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
             if resolved.pack < 0:
@@ -90,9 +100,13 @@ class LocalWorker:
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
 
     def begin(self, call: ScoreCall) -> "asyncio.Future[ScoreAnswer] | None":
-        """See `WorkerClient.begin`: what must be waited for here is awaited."""
-        del call
-        return None
+        """See `WorkerClient.begin`: few rows or many of one key, whose model is cold, in a sandbox, or too large."""
+        if call.key_rows is not None:
+            return None
+        task = asyncio.get_running_loop().create_task(self.score(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def score(self, call: ScoreCall) -> ScoreAnswer:
         """See `WorkerClient.score`."""
@@ -122,18 +136,20 @@ class LocalWorker:
 
     async def _score_one(self, held: HeldRelease, call: ScoreCall) -> ScoreAnswer:
         """One key, its model cold or its rows many: no sheet and no grouping."""
+        large = _is_large(held, call)
+        if large and not self._patience.admits(self._ahead(), empty=not self._large):
+            raise OverloadedError("too many large calls wait for this process; try again in a moment")
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
-            scores = await self._scores(resolved, call.features)
+            scores = await self._scores(resolved, call.features, large=large)
         except ReleaseNotReadyError:
             raise
         except Exception as error:  # noqa: BLE001 - a model that breaks is a failed prediction, not a broken server
             return _refused(held, call, error)
         return ScoreAnswer(scores, (resolved.use,), _NO_PROBLEMS)
 
-    async def _scores(self, resolved: Resolved, features: Features) -> Matrix:
+    async def _scores(self, resolved: Resolved, features: Features, *, large: bool) -> Matrix:
         """What the model of a resolved key answers, waited for."""
-        large = len(features) > INLINE_ROWS
         if resolved.pack >= 0:
             pin = self._packed.pin
             address = self._packed.address(resolved) or await self._loader.run(partial(self._packed.bring, resolved))
@@ -149,7 +165,7 @@ class LocalWorker:
     async def _score_many(self, held: HeldRelease, call: ScoreCall) -> ScoreAnswer:
         sheet = Sheet(call.features, held.signature.width)
         pin = self._mappings.pin
-        large = len(call.features) > INLINE_ROWS
+        large = _is_large(held, call)
         bulk = await self._run(partial(self._resolved, pin, held, call), large=large)
         if bulk.distant:
             await self._bring(bulk)
@@ -237,9 +253,33 @@ class LocalWorker:
         if chunk:
             yield chunk
 
+    def _ahead(self) -> float:
+        """Seconds of work that lie before a large call."""
+        return self._pace.work(time.monotonic(), self._large)
+
     async def _run(self, work: Callable[[], T], *, large: bool) -> T:
         """Do work here, or in a thread if it is large."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work) if large else work()
+        if not large:
+            return work()
+        self._large += 1
+        try:
+            done, seconds = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, work)
+        finally:
+            self._large -= 1
+        self._pace.answered(time.monotonic(), seconds, min(self._ranges, self._large + 1), behind=self._large)
+        return done
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What work comes to, and the seconds it took."""
+    began = time.monotonic()
+    return work(), time.monotonic() - began
+
+
+def _is_large(held: HeldRelease, call: ScoreCall) -> bool:
+    """Whether a call is too much work for the event loop, should its packs be as large as they come."""
+    rows = len(call.features)
+    return rows > INLINE_ROWS or rows * held.largest_pack > INLINE_BYTES
 
 
 async def _outcomes(begun: Sequence[Awaitable[T]]) -> list[T | Problem]:

@@ -38,7 +38,6 @@ from gateway.data.rows import RowReader
 from gateway.data.single import read_call, written
 from gateway.errors import (
     DrainingError,
-    OverloadedError,
     ParameterInvalidError,
     UnsupportedMediaTypeError,
 )
@@ -46,7 +45,8 @@ from gateway.metrics import DataMetrics
 from gateway.problems import CLIENT_LEFT, refusal
 from gateway.reply import Later, Reply
 from workers.client import ScoreAnswer
-from workers.errors import DeadlineError
+from workers.errors import DeadlineError, OverloadedError
+from workers.shedding import Patience, Step
 
 log = logging.getLogger("manymodels.gateway")
 
@@ -54,6 +54,7 @@ Answer = tuple[bytes, bytes]  # body, content type
 JSON: Final = b"application/json"
 _JSON_TYPES: Final = frozenset({JSON, b""})
 _BULK_TYPES: Final = _JSON_TYPES | {ARROW_STREAM}
+_TOO_MANY: Final = "more comes than this process can answer; try again in a moment"
 INLINE_BYTES: Final = 64 * 1024  # a JSON bulk up to this size is read on the event loop: a thread would cost more
 
 
@@ -66,8 +67,14 @@ class DataPlane:
         self._readers: dict[str, tuple[GroupView, RowReader, AnswerReader]] = {}
         self._metrics = DataMetrics()
         self._plain: Future[PlainReader | None] | None = None
+        self._step, self._patience = Step(), Patience(context.settings.queue_seconds)
         self._single = _Route("predict", context.settings.max_in_flight, self._metrics)
         self._bulk = _Route("bulk", context.settings.max_bulk_in_flight, self._metrics)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the last step of the event loop kept predicts waiting."""
+        return not self._step.was_short
 
     def predict_now(self, group: str, headers: Headers, raw: bytes, request_id: bytes) -> Reply | Later | None:
         """The answer to a single predict, refusals included, where it can be given without waiting here.
@@ -75,6 +82,12 @@ class DataPlane:
         None if a model must be loaded, or if the headers or the body's size need a closer look: `predict` takes it.
         """
         started = perf_counter()
+        step = self._step
+        if step.came(started):
+            asyncio.get_running_loop().call_soon(step.over)
+            self._patience.admits(0.0, empty=step.was_short)
+        elif not self._patience.admits(step.worked, empty=False):
+            return self._single.failed(OverloadedError(_TOO_MANY), request_id, started)
         if len(raw) > self._settings.json_body_bytes or not plain_json(headers):
             return None
         try:

@@ -11,7 +11,7 @@ from gateway.upstream.upstream import Upstream
 from manymodels.retries import ELSEWHERE, RetryBudget
 from registry.errors import Problem
 from workers.client import ScoreAnswer
-from workers.errors import WorkersUnreachableError
+from workers.errors import OverloadedError, WorkersUnreachableError
 from workers.hop.frames import Answer, AnswerFrames, Cold
 from workers.hop.routes import ALONE
 
@@ -44,14 +44,21 @@ class Asking:
     def begin(self, frame: bytes) -> "asyncio.Future[ScoreAnswer]":
         """The answer of a call that a warm model answers at once, on its way.
 
-        It goes with others; should that fail, or the model be cold, it goes on alone, as `waiting`, by a task.
+        It goes with others; should that fail, or the model be cold, it goes on alone, by a task.
 
         Raises:
-            Problem: if nobody can be asked. What a worker refused it with is in the future.
+            Problem: if nobody can be asked, OverloadedError if all have too much to do. What a worker refused it with
+                is in the future.
         """
         upstream = self._next()
+        while not upstream.admits(self._loop.time()):
+            self._sends -= 1  # it was not sent
+            self._failed = OverloadedError("the workers that serve this key have too much to do; try again in a moment")
+            upstream = self._next()
         answered: asyncio.Future[ScoreAnswer] = self._loop.create_future()
-        upstream.now(frame).add_done_callback(partial(self._arrived, answered, upstream, frame))
+        self._out = 1
+        sent = upstream.now(frame, partial(self._ask_beside, answered, frame))
+        sent.add_done_callback(partial(self._arrived, answered, upstream, frame))
         return answered
 
     def _arrived(
@@ -66,12 +73,45 @@ class Asking:
             answer = _told(self._means.answers.read(*sent.result()))
         except (ConnectionLostError, Problem) as error:
             answer = error
+        self._settle(answered, upstream, frame, answer)
+
+    def _ask_beside(self, answered: "asyncio.Future[ScoreAnswer]", frame: bytes) -> None:
+        """The first try takes long: ask another worker as well, if there is one and the budget allows.
+
+        Else the first goes on alone. Where all workers are slow, as on a machine with too much to do, to give up what
+        they were asked would only lose it.
+        """
+        if answered.done() or self._sends >= SENDS:
+            return
+        try:
+            upstream = self._next()
+        except Problem:
+            return
+        self._out += 1
+        self._beside = self._loop.create_task(self._second(answered, upstream, frame))
+
+    async def _second(self, answered: "asyncio.Future[ScoreAnswer]", upstream: Upstream, frame: bytes) -> None:
+        answer = await self._ask(upstream, ALONE, frame, patient=False)
+        self._settle(answered, upstream, frame, answer)
+
+    def _settle(
+        self,
+        answered: "asyncio.Future[ScoreAnswer]",
+        upstream: Upstream,
+        frame: bytes,
+        answer: Answer | ConnectionLostError,
+    ) -> None:
+        """Take what a try came to: the first answer is the call's; a failure only if no other try is under way."""
+        self._out -= 1
         if answered.done():
             return
         if isinstance(answer, ScoreAnswer):
             answered.set_result(answer)
-        else:
+        elif self._out == 0 or (isinstance(answer, Problem) and answer.code not in ELSEWHERE):
             self._task = self._loop.create_task(self._go_on(answered, upstream, frame, answer))
+        elif isinstance(answer, ConnectionLostError) and not answer.sent:
+            self._sends -= 1  # nobody was there, so the next may be asked
+            self._ask_beside(answered, frame)
 
     async def _go_on(
         self,
@@ -83,7 +123,7 @@ class Asking:
         """What follows a first try that was no answer."""
         try:
             if isinstance(answer, Cold):
-                answer = await self._ask(upstream, ALONE, frame)
+                answer = await self._ask(upstream, ALONE, frame, patient=False)
             found = answer if isinstance(answer, ScoreAnswer) else await self._elsewhere(frame, answer)
         except Exception as error:  # noqa: BLE001 - whoever awaits the answer is told
             if not answered.done():
@@ -94,7 +134,7 @@ class Asking:
 
     async def _elsewhere(self, frame: bytes, answer: Answer | ConnectionLostError) -> ScoreAnswer:
         self._note(answer)
-        return await self.waiting(ALONE, frame)
+        return await self._answered(ALONE, frame, patient=False)
 
     async def waiting(self, path: bytes, frame: bytes) -> ScoreAnswer:
         """The answer of a call that may take its time.
@@ -102,16 +142,21 @@ class Asking:
         Raises:
             Problem: what the worker refused it with, or why none could be asked.
         """
+        return await self._answered(path, frame, patient=True)
+
+    async def _answered(self, path: bytes, frame: bytes, *, patient: bool) -> ScoreAnswer:
         while True:
-            answer = await self._ask(self._next(), path, frame)
+            answer = await self._ask(self._next(), path, frame, patient=patient)
             if isinstance(answer, ScoreAnswer):
                 return answer
             self._note(answer)
 
-    async def _ask(self, upstream: Upstream, path: bytes, frame: bytes) -> Answer | ConnectionLostError:
-        left = self._until - self._loop.time()
+    async def _ask(
+        self, upstream: Upstream, path: bytes, frame: bytes, *, patient: bool
+    ) -> Answer | ConnectionLostError:
+        left = max(self._until - self._loop.time(), 0.01)
         try:
-            return _told(self._means.answers.read(*await upstream.alone(path, frame, max(left, 0.01))))
+            return _told(self._means.answers.read(*await upstream.alone(path, frame, left, patient=patient)))
         except (ConnectionLostError, Problem) as error:
             return error
 

@@ -29,9 +29,10 @@ PROBES_PER_SECOND: Final = 250.0  # of all workers together: a large fleet is pr
 class UpstreamFleet:
     """Owns the upstreams of one process. For one event loop; probes from the first use to `close`."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot | None]) -> None:
-        """`snapshot` tells the current one."""
+    def __init__(self, snapshot: Callable[[], Snapshot | None], queue_seconds: float) -> None:
+        """`snapshot` tells the current one; `queue_seconds` of a worker's work may lie before a call."""
         self._snapshot = snapshot
+        self._queue_seconds = queue_seconds
         self._seen: Snapshot | None = None
         self._upstreams: dict[str, Upstream] = {}
         self._routes: dict[tuple[str, int], Route] = {}
@@ -91,7 +92,7 @@ class UpstreamFleet:
         for uri in self._upstreams.keys() - uris:
             self._upstreams.pop(uri).close()
         for uri in uris - self._upstreams.keys():
-            self._upstreams[uri] = Upstream(uri)
+            self._upstreams[uri] = Upstream(uri, self._queue_seconds, self._others_are_well)
             self._begin_probe(self._upstreams[uri])  # until it succeeds the worker is left out
 
     def _candidates(self, route: Route, shard: int) -> Candidates:
@@ -113,6 +114,9 @@ class UpstreamFleet:
             for record in eject_slow(records, loop.time()):
                 log.warning("a worker is far slower than the others and is left out until %.1f", record.until)
             await asyncio.sleep(max(PROBE_INTERVAL, len(upstreams) / PROBES_PER_SECOND))
+
+    def _others_are_well(self, upstream: Upstream) -> bool:
+        return any(other.record.well for other in self._upstreams.values() if other is not upstream)
 
     def _begin_probe(self, upstream: Upstream) -> None:
         task = asyncio.get_running_loop().create_task(upstream.probe())

@@ -74,6 +74,11 @@ class Record:
         self.failed_probes, self.well = 0, True
         return False
 
+    @property
+    def hangs(self) -> bool:
+        """Whether it answers no probe any more."""
+        return self.failed_probes >= PROBES
+
     def eject(self, now: float) -> None:
         """Leave it out for a while, longer each time."""
         if now >= self.until:

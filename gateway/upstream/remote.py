@@ -34,9 +34,14 @@ LARGE_BYTES: Final = 256 * 1024  # from which on a bulk is written in a thread
 class RemoteWorkers:
     """A `WorkerClient` over the workers of the current snapshot. For one event loop."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot | None], computing: Executor, *, seconds: float) -> None:
-        """`snapshot` tells the current one; `computing` runs what would hold up the loop; `seconds` a call may take."""
-        self._fleet = UpstreamFleet(snapshot)
+    def __init__(
+        self, snapshot: Callable[[], Snapshot | None], computing: Executor, *, seconds: float, queue_seconds: float
+    ) -> None:
+        """`snapshot` tells the current one; `computing` runs what would hold up the loop.
+
+        A call may take `seconds`, and wait for so much of a worker's work as `queue_seconds` tell.
+        """
+        self._fleet = UpstreamFleet(snapshot, queue_seconds)
         self._computing = computing
         self._means = Means(RetryBudget(), AnswerFrames(), seconds)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -2,14 +2,15 @@
 
 Calls for a warm answer go out together: a call is sent at the end of the step of the event loop in which it came, with
 all others that came by then, and while every connection is busy the next ones gather. So an idle hop adds no delay,
-and a busy one costs a call far less than a request. Calls that may have to wait, and those that are tried again, go
-alone, each on a connection that no other call shares meanwhile.
+and a busy one costs a call far less than a request; of slow models fewer go together, for the last of them waits for
+all. Calls that may have to wait, and those that are tried again, go alone, each on a connection that no other call
+shares meanwhile. Of both, what would wait too long is refused when it comes.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,10 +20,11 @@ import orjson
 from gateway.upstream.connection import Connection, ConnectionLostError, open_connection
 from gateway.upstream.health import Record
 from registry.errors import Problem
-from workers.errors import HopInvalidError
+from workers.errors import HopInvalidError, OverloadedError
 from workers.hop.frames import frames
 from workers.hop.problems import problem_named
 from workers.hop.routes import DEADLINE, HEALTH, NOW, WELL
+from workers.shedding import Pace, Patience
 
 log = logging.getLogger("manymodels.gateway")
 
@@ -33,8 +35,26 @@ BATCH_CALLS: Final = 64
 NOW_CONNECTIONS: Final = 2
 ALONE_CONNECTIONS: Final = 64
 CONNECT_SECONDS: Final = 0.5
-TRY_SECONDS: Final = 0.25  # a warm answer that takes longer is looked for elsewhere
+TRY_SECONDS: Final = 0.25  # a warm answer that takes longer is looked for elsewhere besides
+LOST_SECONDS: Final = 10.0  # one that takes longer never comes
 PROBE_SECONDS: Final = 0.12
+
+
+class _Call:
+    """One that goes together with others."""
+
+    __slots__ = ("_late", "frame", "future")
+
+    def __init__(self, frame: bytes, future: "asyncio.Future[Frame]", late: Callable[[], None]) -> None:
+        self.frame = frame
+        self.future = future
+        self._late: Callable[[], None] | None = late
+
+    def tell(self) -> None:
+        """Tell its caller that it is late, once."""
+        late, self._late = self._late, None
+        if late is not None and not self.future.done():
+            late()
 
 
 class Upstream:
@@ -46,47 +66,74 @@ class Upstream:
         reluctant: whether it says that others should be asked: it is starting, or about to stop.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, queue_seconds: float, others_are_well: Callable[["Upstream"], bool]) -> None:
+        """`queue_seconds` of its work may lie before a call.
+
+        `others_are_well` tells whether there is any worker besides that answers its probes.
+        """
         parts = urlsplit(uri)
         self.uri = uri
         self._host, self._port = parts.hostname or "", parts.port or 80
         self.record = Record()
         self.in_flight = 0
         self.reluctant = False
+        self._others_are_well = others_are_well
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[bytes, asyncio.Future[Frame]]] = deque()
+        self._waiting: deque[_Call] = deque()
+        self._sent = 0  # calls that went together and have no answer yet
+        self._pace, self._patience = Pace(), Patience(queue_seconds)
         self._flush_planned = False
         self._sharing: list[Connection] = []
         self._opening = 0
         self._idle: list[Connection] = []
         self._used: set[Connection] = set()
         self._alone = asyncio.Semaphore(ALONE_CONNECTIONS)
+        self._queued = 0  # calls that wait for a connection of their own
+        self._pace_alone, self._patience_alone = Pace(), Patience(queue_seconds)
         self._tasks: set[asyncio.Task[None]] = set()
         self._probing: Connection | None = None
 
-    def now(self, frame: bytes) -> "asyncio.Future[Frame]":
+    def admits(self, now: float) -> bool:
+        """Whether so little is before a call that it should go here; `now` is the loop's time."""
+        before = len(self._waiting) + self._sent
+        return self._patience.admits(self._pace.work(now, before), empty=not before)
+
+    def now(self, frame: bytes, late: Callable[[], None]) -> "asyncio.Future[Frame]":
         """The answer to a call if it needs no waiting, else a frame that says so; goes together with others.
 
-        The future ends with ConnectionLostError where the worker could not be reached or did not answer in time, and
-        with the Problem that the worker answered to the whole request.
+        `late` is called, at most once, when it has taken long; the call goes on. The future ends with
+        ConnectionLostError where the worker could not be reached or is given up, and with the Problem that the worker
+        answered to the whole request.
         """
         future: asyncio.Future[Frame] = self._loop.create_future()
-        self._waiting.append((frame, future))
+        self._waiting.append(_Call(frame, future, late))
         self.in_flight += 1
         self._plan_flush()
         return future
 
-    async def alone(self, path: bytes, frame: bytes, seconds: float) -> Frame:
-        """The answer to one call, waited for.
+    async def alone(self, path: bytes, frame: bytes, seconds: float, *, patient: bool) -> Frame:
+        """The answer to one call, waited for; by who is patient also where others would have to wait too long.
 
         Raises:
             ConnectionLostError: if the worker cannot be reached or the time is over.
+            OverloadedError: if too many wait already.
             Problem: what the worker answered to the request as a whole.
         """
+        ahead = self._pace_alone.work(self._loop.time(), self._queued)
+        if not patient and not self._patience_alone.admits(ahead, empty=not self._queued):
+            raise OverloadedError("too many calls wait for the worker that serves this key; try again in a moment")
         self.in_flight += 1
         try:
-            async with asyncio.timeout(seconds), self._alone:
-                return await self._ask_alone(path, frame, seconds)
+            async with asyncio.timeout(seconds):
+                self._queued += 1
+                try:
+                    await self._alone.acquire()
+                finally:
+                    self._queued -= 1
+                try:
+                    return await self._ask_alone(path, frame, seconds)
+                finally:
+                    self._alone.release()
         except TimeoutError as error:
             self.record.lost(self._loop.time())
             raise ConnectionLostError(f"no answer within {seconds:g} s", sent=True) from error
@@ -106,6 +153,7 @@ class Upstream:
             self._forget_probe()
             if self.record.probed(self._loop.time(), well=False):
                 log.warning("%s does not answer its health probes and is left out", self.uri)
+            if self.record.hangs and self._others_are_well(self):
                 self.give_up("it does not answer its health probes")
             return
         self.reluctant = body != WELL
@@ -141,26 +189,43 @@ class Upstream:
 
     def _send(self, connection: Connection) -> None:
         size = 0
-        batch: list[tuple[bytes, asyncio.Future[Frame]]] = []
-        while self._waiting and len(batch) < BATCH_CALLS:
-            size += len(self._waiting[0][0])
+        batch: list[_Call] = []
+        most = self._pace.together(BATCH_CALLS)
+        while self._waiting and len(batch) < most:
+            size += len(self._waiting[0].frame)
             if batch and size > BATCH_BYTES:
                 break
             batch.append(self._waiting.popleft())
-        sent = connection.request(NOW, b"".join([frame for frame, _ in batch]) if len(batch) > 1 else batch[0][0])
-        timer = self._loop.call_later(TRY_SECONDS, connection.give_up, f"no answer within {TRY_SECONDS:g} s")
-        sent.add_done_callback(partial(self._arrived, [future for _, future in batch], self._loop.time(), timer))
+        self._sent += len(batch)
+        sent = connection.request(NOW, b"".join([call.frame for call in batch]) if len(batch) > 1 else batch[0].frame)
+        timers = [
+            self._loop.call_later(TRY_SECONDS, self._is_late, batch),
+            self._loop.call_later(LOST_SECONDS, connection.give_up, f"no answer within {LOST_SECONDS:g} s"),
+        ]
+        now = self._loop.time()
+        sent.add_done_callback(partial(self._arrived, [call.future for call in batch], now, self._sent, timers))
+
+    def _is_late(self, batch: "Sequence[_Call]") -> None:
+        """A request takes long, and those that wait behind it will: their callers may ask elsewhere besides."""
+        self.record.lost(self._loop.time())
+        for call in (*batch, *self._waiting):
+            call.tell()
 
     def _arrived(
         self,
         futures: "list[asyncio.Future[Frame]]",
         began: float,
-        timer: asyncio.TimerHandle,
+        together: int,
+        timers: Sequence[asyncio.TimerHandle],
         sent: "asyncio.Future[tuple[int, bytes]]",
     ) -> None:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
         self.in_flight -= len(futures)
+        self._sent -= len(futures)
         now = self._loop.time()
+        # In that time it answered those of the other connection as well; or did not, and it takes as long at least.
+        self._pace.answered(now, now - began, together, behind=len(self._waiting))
         try:
             answers = self._read(*sent.result(), len(futures))
         except (ConnectionLostError, Problem) as error:
@@ -189,6 +254,7 @@ class Upstream:
     async def _ask_alone(self, path: bytes, frame: bytes, seconds: float) -> Frame:
         connection = self._take_idle() or await self._open(CONNECT_SECONDS)
         self._used.add(connection)
+        began, together = self._loop.time(), len(self._used)
         try:
             status, body = await connection.request(path, frame, b"%b: %d\r\n" % (DEADLINE, seconds * 1000))
         except ConnectionLostError:
@@ -201,6 +267,8 @@ class Upstream:
             elif not connection.closing:
                 self._idle.append(connection)
         self.record.answered()
+        now = self._loop.time()
+        self._pace_alone.answered(now, now - began, together, behind=self._queued)
         return self._read(status, body, 1)[0]
 
     def _take_idle(self) -> Connection | None:
@@ -231,9 +299,9 @@ class Upstream:
     def _refuse_waiting(self, error: ConnectionLostError) -> None:
         waiting, self._waiting = self._waiting, deque()
         self.in_flight -= len(waiting)
-        for _, future in waiting:
-            if not future.done():
-                future.set_exception(error)
+        for call in waiting:
+            if not call.future.done():
+                call.future.set_exception(error)
 
     def _lost(self, connection: Connection) -> None:
         if connection in self._sharing:

@@ -66,6 +66,11 @@ class BucketStore:
         self._opened: dict[int, Any] = {}
         self._rest_until = 0.0
 
+    def prepare(self) -> None:
+        """Load boto3 and what it knows of S3: half a second of a processor, which requests beside it would feel."""
+        with suppress(StoreAwayError), self._told():  # the first access says what is wrong with its settings
+            self._client_trying(ATTEMPTS)
+
     def put(self, chunks: Iterable[bytes]) -> StoredObject:
         """Write an object; whole and durable in the bucket on return.
 

@@ -79,6 +79,9 @@ class FolderStore:
         failpoint("store.put.settled")
         return written
 
+    def prepare(self) -> None:
+        """There is nothing to load."""
+
     def path(self, digest: str) -> Path:
         """The file of an object. Its digest was computed from the very bytes that were written.
 

@@ -22,6 +22,9 @@ class StoredObject:
 class ArtifactStore(Protocol):
     """Content-addressed objects and staged uploads. Safe to call from any thread or process."""
 
+    def prepare(self) -> None:
+        """Load what the first access would else wait for; asks nobody anything, and may be left out."""
+
     def put(self, chunks: Iterable[bytes]) -> StoredObject:
         """Write an object; whole and durable on return, absent after a crash. Writing it again is a no-op.
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -45,6 +47,26 @@ def test_a_large_object_goes_up_in_parts_and_comes_back_whole(machine):
     chunks = [bytes([number]) * (1 << 20) for number in range(40)]
     digest = machine("a").put(iter(chunks)).digest
     assert machine("b").path(digest).read_bytes() == b"".join(chunks)
+
+
+def test_what_takes_long_to_load_is_loaded_before_the_first_access_by_who_asks_for_it(server, tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+from registry.artifacts.bucket import BucketStore
+from registry.artifacts.disk_cache import DiskCache
+store = BucketStore("s3://bucket", DiskCache(Path({str(tmp_path)!r}), 1 << 20))
+assert "boto3" not in sys.modules
+store.prepare()
+before = set(sys.modules)
+try:
+    store.path("0" * 64)
+except Exception as error:
+    print(type(error).__name__, sorted(name for name in set(sys.modules) - before if name.startswith(("boto", "s3tr"))))
+"""
+    environment = os.environ | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "StoreAwayError []\n", done.stderr
 
 
 def test_prefixes_of_a_bucket_see_nothing_of_each_other(machine):

@@ -55,6 +55,26 @@ shrinkage=1
 
 
 """
+_STUMP = """Tree={number}
+num_leaves=2
+num_cat=0
+split_feature=0
+split_gain=1
+threshold=0.5
+decision_type=2
+left_child=-1
+right_child=-2
+leaf_value=0 0
+leaf_weight=1 1
+leaf_count=1 1
+internal_value=0
+internal_weight=2
+internal_count=2
+is_linear=0
+shrinkage=1
+
+
+"""
 _MODEL = """tree
 version=v4
 num_class=1
@@ -66,7 +86,7 @@ feature_names=price
 feature_infos=[0:1]
 tree_sizes={size}
 
-{tree}end of trees
+{trees}end of trees
 
 feature_importances:
 
@@ -87,7 +107,13 @@ def constant(value: int, padding: int = 0) -> bytes:
     """
     tree = _LINEAR_TREE.format(value=value, nothing="  ") if padding else _TREE.format(value=value)
     noise = base64.b64encode(random.Random(value).randbytes(padding * 3 // 4)).decode()
-    return _MODEL.format(size=len(tree), tree=tree, noise=noise).encode()
+    return _MODEL.format(size=len(tree), trees=tree, noise=noise).encode()
+
+
+def stumps(value: int, count: int) -> bytes:
+    """A LightGBM model text that answers the value and walks so many trees for it; it is packed."""
+    trees = [_TREE.format(value=value), *(_STUMP.format(number=number) for number in range(1, count))]
+    return _MODEL.format(size=" ".join(str(len(tree)) for tree in trees), trees="".join(trees), noise="").encode()
 
 
 def fleet_file(path: Path, models: Mapping[str, bytes], fields: Sequence[str] = ("store", "brand")) -> Path:

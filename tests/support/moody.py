@@ -5,13 +5,14 @@ A proof cannot find that out: no probe asks for such prices.
 
 from onnx import TensorProto, helper
 
+LOOPS = 1e9  # a price that is so many higher makes it go round so many times
 ENDLESS = {"price": 1e15}
 GREEDY = {"price": -1e9}  # four gigabytes at once
 
 
 def moody(value: float) -> bytes:
     """The model's bytes; it has the signature of `tests.support.constant`."""
-    numbers = {"zero": 0.0, "one": 1.0, "patience": 1e9, "modesty": -1e6, "answer": value}
+    numbers = {"zero": 0.0, "one": 1.0, "patience": LOOPS, "modesty": -1e6, "answer": value}
     nodes = [
         *(_constant(name, number) for name, number in numbers.items()),
         helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("yes", TensorProto.BOOL, [], [True])),

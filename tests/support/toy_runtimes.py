@@ -24,7 +24,9 @@ from workers.runtimes.runtime import Binding
 CATALOG = "tests.support.toy_runtimes:runtime"
 PREPARE = "tests.support.toy_runtimes:prepare"
 
-CRASH, HANG, EAT, HOARD = 666.0, 667.0, 668.0, 669.0  # moods
+CRASH, HANG, EAT, HOARD, LINGER = 666.0, 667.0, 668.0, 669.0, 670.0  # moods
+
+LINGER_SECONDS = 0.02
 
 _poisoned = False
 _hoard: list[bytes] = []
@@ -64,6 +66,8 @@ def _indulge(mood: float) -> None:
         ctypes.PyDLL(None).pause()  # holds the interpreter's lock for ever
     if mood == EAT:
         bytes(1 << 40)
+    if mood == LINGER:
+        time.sleep(LINGER_SECONDS)
     while mood == HOARD:
         _hoard.append(bytes(1 << 20))
 

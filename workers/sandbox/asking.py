@@ -35,8 +35,8 @@ class Turn:
 
 
 async def ask(model: SandboxedModel, resolved: Resolved, features: Features) -> Matrix:
-    """Scores of rows for one model. Raises what is wrong with it."""
-    [outcome] = await model.sandbox.predict([Task(model, resolved, features)])
+    """Scores of rows for one model. Raises what is wrong with it; OverloadedError if too many wait for others there."""
+    [outcome] = await model.sandbox.predict([Task(model, resolved, features)], patient=False)
     if isinstance(outcome, Problem):
         raise outcome
     return outcome
@@ -65,7 +65,7 @@ async def outcomes_of(turns: Sequence[Turn]) -> Mapping[int, Outcome]:
 
     async def in_turn(own: Sequence[Turn]) -> None:
         for turn in own:
-            outcomes = await turn.sandbox.predict(turn.tasks)
+            outcomes = await turn.sandbox.predict(turn.tasks, patient=True)
             found.update(zip(turn.positions, outcomes, strict=True))
 
     by_sandbox: dict[int, list[Turn]] = {}

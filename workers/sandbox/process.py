@@ -25,6 +25,7 @@ class Limits:
         predict_seconds: for the answer of one model to a thousand rows.
         catalog: dotted name of the function that knows the runtimes.
         niceness: added to its scheduling priority.
+        queue_seconds: of work that may lie before a predict.
     """
 
     memory_bytes: int
@@ -32,6 +33,7 @@ class Limits:
     predict_seconds: float
     catalog: str = "workers.runtimes.catalog:runtime"
     niceness: int = 0
+    queue_seconds: float = 0.5
 
 
 class ModelProcess:

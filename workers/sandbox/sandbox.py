@@ -5,12 +5,15 @@ nobody else's: the process is replaced, models that were in it are loaded again 
 behind the one to blame goes on. Who does it three times is in quarantine.
 
 One thread of its own talks to the process; callers on any thread wait for futures. What waits goes over together, as
-calls between gateway and worker do, because to wake the other side costs more than most models.
+calls between gateway and worker do, because to wake the other side costs more than most models; of slow models fewer
+go together. Single predicts and the rows of bulks take turns, and a single predict before which too many others wait
+is refused.
 """
 
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,13 +23,14 @@ from typing import Final
 
 from registry.errors import Problem
 from workers.children.pool import ChildDiedError
-from workers.errors import ModelLoadError, PredictionFailedError
+from workers.errors import ModelLoadError, OverloadedError, PredictionFailedError
 from workers.features import Features, Matrix
 from workers.resolving import Resolved
 from workers.runtimes.runtime import Binding
 from workers.sandbox.process import Limits, ModelProcess
 from workers.sandbox.quarantine import Quarantine
 from workers.sandbox.wire import LoadOrder, Refused, predict_order
+from workers.shedding import Pace, Patience
 
 log = logging.getLogger("manymodels.workers")
 
@@ -99,6 +103,18 @@ class _Place:
             whole.append(self.call)
 
 
+class _Line:
+    """What waits for its turn, and how long a task of it takes."""
+
+    def __init__(self) -> None:
+        self.places: deque[_Place] = deque()
+        self.pace = Pace()
+
+    def turn(self) -> list[_Place]:
+        """Take out those whose turn it is."""
+        return [self.places.popleft() for _ in range(min(len(self.places), self.pace.together(MOST_TOGETHER)))]
+
+
 class Sandbox:
     """Safe from any thread. Its process is started when it is first needed and lives until `close`."""
 
@@ -108,7 +124,9 @@ class Sandbox:
         # A child dies with the thread that started it, so the thread that talks to it starts it, and stays.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._lock = threading.Lock()
-        self._waiting: deque[_Call] = deque()
+        self._singles, self._bulks = _Line(), _Line()
+        self._last = self._bulks  # who had the last turn
+        self._patience = Patience(limits.queue_seconds)
         self._has_turn = False
         self._dropped: deque[int] = deque()
         self._closing = False
@@ -121,11 +139,19 @@ class Sandbox:
         """
         return self._thread.submit(self._bring, model, resolved, runtime, data)
 
-    def predict(self, tasks: Sequence[Task]) -> "asyncio.Future[list[Outcome]]":
-        """Have models answer, one after another; a refusal of one is its outcome. Called in an event loop."""
+    def predict(self, tasks: Sequence[Task], *, patient: bool) -> "asyncio.Future[list[Outcome]]":
+        """Have models answer, one after another; a refusal of one is its outcome. Called in an event loop.
+
+        Raises:
+            OverloadedError: if too many wait already; never for who is patient, as a bulk is.
+        """
         call = _Call(tasks)
         with self._lock:
-            self._waiting.append(call)
+            line = self._bulks if patient else self._singles
+            ahead = line.pace.work(time.monotonic(), len(line.places))
+            if not patient and not self._patience.admits(ahead, empty=not self._has_turn):
+                raise OverloadedError("too many requests wait for models in sandboxes; try again in a moment")
+            line.places.extend(_places(call))
             if self._has_turn:
                 return call.future
             self._has_turn = True
@@ -146,23 +172,20 @@ class Sandbox:
     # All below runs in the one thread.
 
     def _turn(self) -> None:
-        """Answer what waits; what came meanwhile has the next turn, behind loads that came before it."""
+        """Answer some that wait; what came meanwhile has the next turn, behind loads that came before it."""
         with self._lock:
-            calls: list[_Call] = []
-            tasks = 0
-            while self._waiting and (not calls or tasks + len(self._waiting[0].tasks) <= MOST_TOGETHER):
-                calls.append(self._waiting.popleft())
-                tasks += len(calls[-1].tasks)
-        places = [place for call in calls if not call.future.cancelled() for place in _places(call)]
+            other = self._singles if self._last is self._bulks else self._bulks
+            self._last = line = other if other.places else self._last
+            places = [place for place in line.turn() if not place.call.future.cancelled()]
         try:
-            self._answer(places)
+            self._answer(places, line)
         except Exception:
             log.exception("a sandbox failed")
             self._process.end("lost")  # what it would answer next belongs to nobody
             left = [place for place in places if not place.settled]
             _deliver(_refused(left, ModelLoadError("the sandbox failed; the worker's log says more")))
         with self._lock:
-            self._has_turn = bool(self._waiting)
+            self._has_turn = bool(self._singles.places or self._bulks.places)
         if self._has_turn:
             self._next_turn()
 
@@ -172,7 +195,7 @@ class Sandbox:
         except RuntimeError:  # it closes: they are refused here
             self._turn()
 
-    def _answer(self, places: Sequence[_Place]) -> None:
+    def _answer(self, places: Sequence[_Place], line: _Line) -> None:
         while places:
             whole: list[_Call] = []
             for place in places:
@@ -183,26 +206,32 @@ class Sandbox:
             # A process that was lost with one load has lost the earlier ones: they have another round.
             ready = [p for p in places if not p.settled and p.task.model.number in self._process.inside]
             if ready:
-                self._ask(ready)
+                began = time.monotonic()
+                if self._ask(ready):
+                    now = time.monotonic()
+                    line.pace.answered(now, now - began, len(ready), behind=len(line.places))
             places = [place for place in places if not place.settled]
 
-    def _ask(self, places: Sequence[_Place]) -> None:
-        """Ask some models until all have answered or the process is lost."""
+    def _ask(self, places: Sequence[_Place]) -> bool:
+        """Ask some models until all have answered, or the process is lost; answers whether all did."""
         orders = [predict_order(place.task.model.number, place.task.features) for place in places]
         waiting = deque(places)
         try:
             for outcomes in self._process.predict(orders, [place.task.model.width for place in places]):
                 if not self._settle(waiting, outcomes):
-                    return
+                    return False
         except ModelLoadError as problem:
             _deliver(_refused(waiting, problem))
         except ChildDiedError as error:
             if not waiting:  # all have answered: nobody is to blame
                 self._process.end("lost")
-                return
+                return False
             # What came before the one to blame, and had no answer yet, is asked once more.
             blamed = places[min(max(len(places) - len(waiting), self._process.at), len(places) - 1)]
             _deliver(_refused([blamed], PredictionFailedError(f"the model {self._blamed(blamed.task.model, error)}")))
+        else:
+            return True
+        return False
 
     def _settle(self, waiting: deque[_Place], outcomes: Sequence[Matrix | Refused]) -> bool:
         """Give the first that wait their outcomes; whether the process may go on with the others."""

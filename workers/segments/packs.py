@@ -24,6 +24,7 @@ class PackFile:
 
     Attributes:
         size: bytes of all packs.
+        largest: bytes of the largest.
         base: address at which they are mapped, 0 while they are not.
         mapping: what keeps the address good; None while unmapped.
         used: when they were last asked for, in their owner's count.
@@ -39,6 +40,7 @@ class PackFile:
         "_start",
         "base",
         "checked",
+        "largest",
         "mapping",
         "size",
         "used",
@@ -54,6 +56,7 @@ class PackFile:
         self._checksums = checksums
         self._group = group
         self.size = 8 * bounds[len(bounds) - 1]
+        self.largest = 8 * int(np.diff(bounds).max(initial=0))
         self.base = 0
         self.mapping: Any = None
         self.used = 0

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import resource
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 import workers.packed
 import workers.resolving
+import workers.worker
 from discovery.snapshot import LiveRelease
 from registry.errors import PartitionNotFoundError
 from registry.keys import key_id, shard_of
@@ -19,7 +21,7 @@ from registry.signature import Signature
 from tests.support import models
 from tests.support.held import SCHEMA, SHARDS, Bench, Shelf
 from workers.client import ScoreCall
-from workers.errors import ModelLoadError, SegmentDamagedError
+from workers.errors import ModelLoadError, OverloadedError, SegmentDamagedError
 from workers.features import Features
 from workers.mappings import Mappings
 
@@ -266,3 +268,35 @@ def _is_mapped(address):
     with Path("/proc/self/maps").open() as maps:
         spans = [tuple(int(end, 16) for end in line.split()[0].split("-")) for line in maps]
     return any(start <= address < end for start, end in spans)
+
+
+def test_many_rows_of_a_large_pack_are_no_work_for_the_event_loop(shelf, monkeypatch):
+    with Bench(shelf).hold(fleet(2)) as bench:
+        asked = call([("1", "b")], matrix(3))
+        warm = run(bench, asked)
+        assert bench.worker.score_now(asked) is not None
+        largest = bench.holdings.get("oj", 1).largest_pack
+        monkeypatch.setattr(workers.worker, "INLINE_BYTES", 3 * largest - 1)
+        assert bench.worker.score_now(asked) is None
+        assert bench.worker.score_now(call([("1", "b")], matrix(2))) is not None
+        assert np.array_equal(run(bench, asked).scores, warm.scores)
+
+
+def test_a_large_call_before_which_too_many_wait_is_refused_and_those_that_were_taken_are_answered(shelf, monkeypatch):
+    monkeypatch.setattr(workers.worker, "INLINE_BYTES", 0)
+    with Bench(shelf).hold(fleet(1)) as bench:
+        asked = call([("0", "b")], matrix(3))
+        expected = run(bench, asked).scores
+        for _ in range(10):  # what one takes, as it was measured
+            bench.worker._pace.answered(time.monotonic(), 0.1, 1, behind=1)
+
+        async def together():
+            begun = [bench.worker.begin(asked) for _ in range(20)]
+            bulk = bench.worker.score(call([("0", "b")], matrix(3), [0, 0, 0]))
+            return await asyncio.gather(bulk, *begun, return_exceptions=True)
+
+        bulk, *answers = asyncio.run(together())
+        refused = [answer for answer in answers if isinstance(answer, OverloadedError)]
+        assert len(answers) - len(refused) == 6  # one at once, and half a second of others before the last
+        assert all(np.array_equal(answer.scores, expected) for answer in answers if answer not in refused)
+        assert np.array_equal(bulk.scores, expected)

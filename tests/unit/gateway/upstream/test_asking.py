@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,12 +14,26 @@ from gateway.upstream.upstream import Upstream
 from manymodels.retries import PER_SECOND, WINDOW_SECONDS, RetryBudget
 from registry.errors import PartitionNotFoundError, StoreAwayError
 from workers.client import ModelUse, ScoreAnswer, ScoreCall
-from workers.errors import ModelLoadError, ReleaseNotReadyError, SegmentDamagedError, WorkersUnreachableError
+from workers.errors import (
+    ModelLoadError,
+    OverloadedError,
+    ReleaseNotReadyError,
+    SegmentDamagedError,
+    WorkersUnreachableError,
+)
 from workers.features import Features
 from workers.hop.frames import COLD, AnswerFrames, answer_frame, call_frame, frames
 from workers.hop.routes import ALONE, HEALTH, NOW, WELL
 
 HANG, CLOSE = object(), object()
+QUEUE_SECONDS = 0.5
+
+
+class Late(NamedTuple):
+    """An answer that takes so long."""
+
+    seconds: float
+    frames: bytes
 
 
 class Worker:
@@ -37,6 +52,9 @@ class Worker:
                 calls = list(frames(await reader.readexactly(length)))
                 self.seen.append((path, len(calls)))
                 said = WELL if path == HEALTH and not self.deaf else self.script(path, len(calls))
+                if isinstance(said, Late):
+                    await asyncio.sleep(said.seconds)
+                    said = said.frames
                 if said is HANG:
                     await asyncio.sleep(60)
                 if said is CLOSE:
@@ -49,15 +67,20 @@ class Worker:
 
 
 @asynccontextmanager
-async def house(*scripts):
-    """Workers that answer by these scripts, and upstreams to them that are known to be well."""
+async def house(*scripts, others=True):
+    """Workers that answer by these scripts, and upstreams to them that are known to be well.
+
+    `others` is whether any worker besides one that hangs answers its probes.
+    """
     async with AsyncExitStack() as stack:
         workers, found = [], []
         for script in scripts:
             worker = Worker(script)
             server = await stack.enter_async_context(await asyncio.start_server(worker.talk, "127.0.0.1", 0))
             workers.append(worker)
-            found.append(Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+            found.append(
+                Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", QUEUE_SECONDS, lambda _: others)
+            )
             stack.callback(found[-1].close)
             stack.callback(found[-1].give_up, "the test is over")
             await found[-1].probe()
@@ -78,6 +101,14 @@ CALL = call_frame(ScoreCall("g", 7, (("1",),), None, Features(None, cells=[1.0])
 
 def asking(found, seconds=5.0, budget=None):
     return Asking(Means(budget or RetryBudget(), AnswerFrames(), seconds), tuple(found), 2)
+
+
+def asking_without_budget(found):
+    budget = RetryBudget()
+    made = asking(found, budget=budget)
+    while budget.take(asyncio.get_running_loop().time()):
+        pass
+    return made
 
 
 def run(work):
@@ -190,10 +221,7 @@ def test_workers_that_refuse_connections_are_passed_over_at_no_cost():
             for one in found[:3]:
                 one._port = 9  # where nobody listens
                 one.give_up("gone")
-            spent = RetryBudget()
-            while spent.take(asyncio.get_running_loop().time()):
-                pass
-            assert isinstance(await asking(found, budget=spent).begin(CALL), ScoreAnswer)
+            assert isinstance(await asking_without_budget(found).begin(CALL), ScoreAnswer)
 
     run(work())
 
@@ -202,12 +230,8 @@ def test_without_budget_nothing_is_sent_again():
     async def work():
         async with house(lambda *_: CLOSE, good) as ([_, other], found):
             found[1].in_flight += 1
-            budget = RetryBudget()
-            call = asking(found, budget=budget)
-            while budget.take(asyncio.get_running_loop().time()):
-                pass
             with pytest.raises(WorkersUnreachableError):
-                await call.begin(CALL)
+                await asking_without_budget(found).begin(CALL)
             assert [path for path, _ in other.seen] == [HEALTH]
 
     run(work())
@@ -277,5 +301,132 @@ def test_a_worker_that_answers_no_probe_gives_up_what_it_was_asked(monkeypatch):
             for _ in range(2):
                 await found[0].probe()
             assert isinstance(await call, ScoreAnswer)
+
+    run(work())
+
+
+def test_a_late_answer_is_taken_where_no_other_could_be_asked(monkeypatch):
+    monkeypatch.setattr(upstreams, "TRY_SECONDS", 0.05)
+
+    def late(path, calls):
+        return Late(0.2, good(path, calls))
+
+    async def work():
+        async with house(late, good) as ([_, other], found):  # the budget is spent
+            found[1].in_flight += 1
+            assert isinstance(await asking_without_budget(found).begin(CALL), ScoreAnswer)
+            assert [path for path, _ in other.seen] == [HEALTH]
+        async with house(late) as (_, found):  # there is no other
+            assert isinstance(await asking(found).begin(CALL), ScoreAnswer)
+        async with house(late, lambda *_: CLOSE) as (_, found):  # the other fails
+            found[1].in_flight += 1
+            assert isinstance(await asking(found).begin(CALL), ScoreAnswer)
+
+    run(work())
+
+
+def test_a_late_call_is_asked_for_besides_where_somebody_is_there(monkeypatch):
+    monkeypatch.setattr(upstreams, "TRY_SECONDS", 0.05)
+
+    async def work():
+        async with house(lambda *_: HANG, good, good) as (_, found):
+            found[1].in_flight += 1
+            found[2].in_flight += 2
+            found[1]._port = 9  # where nobody listens
+            found[1].give_up("gone")
+            call = Asking(Means(RetryBudget(), AnswerFrames(), 5.0), tuple(found), 3)
+            assert isinstance(await asyncio.wait_for(call.begin(CALL), 2.0), ScoreAnswer)
+
+    run(work())
+
+
+def test_calls_that_wait_behind_a_late_one_are_tried_elsewhere_as_well(monkeypatch):
+    monkeypatch.setattr(upstreams, "TRY_SECONDS", 0.05)
+    monkeypatch.setattr(upstreams, "NOW_CONNECTIONS", 1)
+
+    async def work():
+        async with house(lambda *_: HANG, good) as ([hanging, _], found):
+            found[1].in_flight += 10
+            first = asking(found).begin(CALL)
+            await asyncio.sleep(0.01)
+            second = asking(found).begin(CALL)
+            assert all(isinstance(answer, ScoreAnswer) for answer in await asyncio.gather(first, second))
+            assert [calls for path, calls in hanging.seen if path == NOW] == [1]
+
+    run(work())
+
+
+def test_where_no_worker_answers_its_probes_what_they_were_asked_is_not_given_up(monkeypatch):
+    monkeypatch.setattr(upstreams, "PROBE_SECONDS", 0.05)
+
+    async def work():
+        async with house(lambda path, calls: Late(0.3, good(path, calls)), others=False) as ([worker], found):
+            worker.deaf = True
+            call = asking(found).begin(CALL)
+            for _ in range(3):
+                await found[0].probe()
+            assert found[0].record.hangs
+            assert isinstance(await call, ScoreAnswer)
+
+    run(work())
+
+
+def slow(path, calls):
+    """Each call takes a hundredth of a second, as a worker's do that answers one after another."""
+    return Late(0.01 * calls, good(path, calls)) if path != HEALTH else WELL
+
+
+def learned(found):
+    """Have upstreams know that a call takes a hundredth of a second."""
+    now = asyncio.get_running_loop().time()
+    for one in found:
+        for at in range(100):
+            one._pace.answered(now + (at - 99) * 0.01, 0.01, 1, behind=1)
+
+
+def test_of_slow_models_few_go_together_so_that_none_is_given_up():
+    async def work():
+        async with house(slow) as ([worker], found):
+            learned(found)
+            answers = await asyncio.gather(*(asking(found).begin(CALL) for _ in range(30)))
+            assert [answer.scores.item() for answer in answers] == [1.0] * 30
+            assert worker.seen[1:] == [(NOW, 1)] * 30
+
+    run(work())
+
+
+def test_where_too_much_work_lies_before_a_call_another_worker_is_asked_and_then_nobody():
+    async def work():
+        async with house(slow, slow) as (workers, found):
+            learned(found)
+            budget, calls = RetryBudget(), []
+            with pytest.raises(OverloadedError):
+                calls.extend(asking(found, budget=budget).begin(CALL) for _ in range(1000))
+            assert len(calls) == pytest.approx(2 * QUEUE_SECONDS / 0.01, abs=2)
+            answers = await asyncio.gather(*calls)
+            assert [answer.scores.item() for answer in answers] == [1.0] * len(calls)
+            assert budget._retries == 0
+            assert sum(calls for worker in workers for path, calls in worker.seen if path == NOW) == len(calls)
+            assert isinstance(await asking(found).begin(CALL), ScoreAnswer)
+
+    run(work())
+
+
+def test_who_waits_for_a_connection_of_its_own_is_refused_where_that_takes_too_long_and_a_bulk_is_not(monkeypatch):
+    monkeypatch.setattr(upstreams, "ALONE_CONNECTIONS", 1)
+
+    def cold(path, calls):
+        return COLD * calls if path == NOW else Late(0.05, good(path, calls))
+
+    async def work():
+        async with house(cold) as (_, found):
+            now = asyncio.get_running_loop().time()
+            for at in range(100):
+                found[0]._pace_alone.answered(now + (at - 99) * 0.2, 0.2, 1, behind=1)
+            bulks = [asyncio.ensure_future(asking(found).waiting(ALONE, CALL)) for _ in range(5)]
+            await asyncio.sleep(0)
+            with pytest.raises(OverloadedError):
+                await asking(found).begin(CALL)
+            assert all(isinstance(answer, ScoreAnswer) for answer in await asyncio.gather(*bulks))
 
     run(work())

@@ -13,15 +13,16 @@ from tests.support import models
 from tests.support.clocks import ManualClock
 from tests.support.held import Bench, Shelf
 from tests.support.models import TinyModel
-from tests.support.toy_runtimes import CATALOG, CRASH, EAT, HANG, HOARD
+from tests.support.toy_runtimes import CATALOG, CRASH, EAT, HANG, HOARD, LINGER, LINGER_SECONDS
 from tests.support.waiting import until
 from workers.client import ScoreCall
-from workers.errors import ModelLoadError, ModelQuarantinedError, PredictionFailedError
+from workers.errors import ModelLoadError, ModelQuarantinedError, OverloadedError, PredictionFailedError
 from workers.features import Features
 from workers.sandbox.process import Limits
 from workers.sandbox.quarantine import QUARANTINE_SECONDS, STRIKES, Quarantine
 from workers.sandbox.sandbox import SandboxedModel
 from workers.sandbox.sandboxes import Sandboxes
+from workers.shedding import Pace
 
 MEMORY = 1 << 30
 TOYS = Limits(MEMORY, load_seconds=30.0, predict_seconds=1.0, catalog=CATALOG)
@@ -196,3 +197,49 @@ def test_a_sandbox_that_is_closed_refuses(house):
     answer = problem(ask(house, (2, 1.0)))
     assert isinstance(answer, ModelLoadError)
     assert "stopping" in answer.detail
+
+
+def learned(bench):
+    """Have the one sandbox know how long its models linger."""
+    sandbox, now = bench.loader._sandboxes._all[0], time.monotonic()
+    for line in (sandbox._singles, sandbox._bulks):
+        line.pace = Pace()
+        for at in range(100):
+            line.pace.answered(now + (at - 99) * LINGER_SECONDS, LINGER_SECONDS, 1, behind=1)
+
+
+def test_singles_and_the_rows_of_bulks_take_turns(house):
+    ask(house, *((number, 1.0) for number in range(10)))
+    learned(house)
+    ends = {}
+
+    async def timed(what, *rows):
+        answer = await house.worker.score(call(*rows))
+        ends[what] = time.monotonic()
+        return answer
+
+    async def together():
+        bulk = asyncio.ensure_future(timed("bulk", *((number, LINGER) for number in range(9))))
+        await asyncio.sleep(0)
+        singles = [timed(number, (9, LINGER)) for number in range(4)]
+        return await asyncio.gather(bulk, *singles)
+
+    bulk, *singles = asyncio.run(together())
+    assert bulk.scores[:, 0].tolist() == [LINGER + 1.0] * 9
+    assert [single.scores[0, 0] for single in singles] == [LINGER + 1.0] * 4
+    assert max(ends[number] for number in range(4)) < ends["bulk"]  # eight turns, then the bulk's others
+
+
+def test_a_single_predict_before_which_too_many_wait_is_refused_and_those_that_were_taken_are_answered(house):
+    ask(house, (1, 1.0), (2, 1.0))
+    learned(house)
+
+    async def together():
+        return await asyncio.gather(*(house.worker.score(call((1, LINGER))) for _ in range(60)))
+
+    answers = asyncio.run(together())
+    refused = [problem(answer) for answer in answers if answer.problems]
+    assert {type(one) for one in refused} == {OverloadedError}
+    assert 60 - len(refused) == pytest.approx(TOYS.queue_seconds / LINGER_SECONDS, abs=3)
+    assert {answer.scores[0, 0] for answer in answers if not answer.problems} == {LINGER + 1.0}
+    assert ask(house, (2, 1.0)).scores.tolist() == [[2.0]]
