@@ -25,7 +25,7 @@ TREES = 3000
 SLOW = {"price": LOOPS + 5000}
 # What is asked: the large model, which is packed, for rows that are scored on the event loop and for some that are scored
 # in a thread, and the looping one, which runs in a sandbox. Each takes some milliseconds.
-ASKED = {"packed": (LARGE, [ROW] * 150), "in threads": (LARGE, [ROW] * 500), "sandboxed": (LOOPING, [SLOW])}
+ASKED = {"packed": (LARGE, [ROW] * 300), "in threads": (LARGE, [ROW] * 500), "sandboxed": (LOOPING, [SLOW])}
 SECONDS = 2.0
 SOON = 3.0  # far more than the half second of work that may lie before a request, on a machine that is shared
 SERVICES = (Kind("discovery"), Kind("worker"), Kind("builder", listens=False), Kind("gateway"))
@@ -102,6 +102,6 @@ def test_what_is_taken_is_answered_all_else_refused_at_once_and_soon_after_nobod
         assert [said for said in refused if not (said.startswith("429") and '"code":"overloaded"' in said)] == []
         assert refused or times == 2  # what a server takes is measured in a second
         assert max(one.took for one in outcomes) < SOON
-        assert share > 0.25  # who takes everything answers hardly anybody in time
+        assert share > 0.15  # who takes everything answers hardly anybody in time
     after = asked(port, files, 0.3 * capacity, burst=2)
     assert [one for one in after if one.wrong is not None and one.at > SOON] == []
