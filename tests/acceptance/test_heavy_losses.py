@@ -11,6 +11,7 @@ import pytest
 from deploy.local.house import SERVICES, House
 from manymodels import Client
 from manymodels.errors import BusyError
+from manymodels.retries import PER_SECOND, SHARE, WINDOW_SECONDS
 from tests.support.clusters import SETTINGS, all_ask, callers_of_gateways, serving
 from tests.support.constant import ROW, constant
 from tests.support.disks import small_disk
@@ -53,15 +54,20 @@ def client(house):
         yield made
 
 
-def loads(house):
-    """How many models each worker has loaded natively."""
+def counted(services, metric):
+    """What each of some services has counted."""
     found = []
-    for name in WORKERS:
-        caller = Caller(house[name].port)
+    for service in services:
+        caller = Caller(service.port)
         text = caller.call("GET", "/metrics").answer.decode()
         caller.close()
-        found.append(sum(map(float, re.findall(r"^manymodels_model_loads_total(?:\{.*\})? (.+)$", text, re.MULTILINE))))
+        found.append(sum(map(float, re.findall(rf"^{metric}_total(?:\{{.*\}})? (.+)$", text, re.MULTILINE))))
     return found
+
+
+def loads(house):
+    """How many models each worker has loaded natively."""
+    return counted(house.of("worker"), "manymodels_model_loads")
 
 
 def test_a_cold_model_that_many_ask_for_at_once_is_loaded_once_a_worker(house):
@@ -97,6 +103,26 @@ def test_a_cold_model_without_its_bucket_is_refused_by_its_deadline_and_warm_one
     assert taken < 2 * LOAD_SECONDS + 1  # one try, and one more elsewhere
     print(f"{refused.value.code} after {taken:.1f} s")
     assert wrong(flowing.outcomes) == []
+
+
+def test_what_every_worker_refuses_is_asked_for_hardly_more_often_than_once(house):
+    all_ask(house, 3)
+    body = {"key": key(LARGE[3]), "instances": [ROW]}
+    before, began = counted(house.of("gateway"), "manymodels_hop_retries"), time.monotonic()
+    house.bucket.kill()
+    try:
+        with callers_of_gateways(house, times=8) as callers, ThreadPoolExecutor(len(callers)) as threads:
+            asked = [threads.submit(lambda c=c: [c.call("POST", PREDICT, body) for _ in range(200)]) for c in callers]
+            outcomes = [outcome for one in asked for outcome in one.result()]
+    finally:
+        house.bucket.start()
+    taken = time.monotonic() - began
+    retries = [
+        after - first
+        for first, after in zip(before, counted(house.of("gateway"), "manymodels_hop_retries"), strict=True)
+    ]
+    assert {outcome.status for outcome in outcomes} == {503}
+    assert 0 < sum(retries) <= SHARE * len(outcomes) + len(retries) * PER_SECOND * (WINDOW_SECONDS + taken)
 
 
 def test_a_worker_whose_disk_is_too_small_for_its_models_costs_no_request_and_keeps_nothing_half(house, client):

@@ -102,23 +102,23 @@ def test_registering_the_same_bytes_again_is_the_same_version(client, group):
     assert (again.version, again.created) == (1, False)
 
 
-@pytest.mark.parametrize("value", AWKWARD)
-def test_awkward_key_values_round_trip_through_every_call(client, group, value):
-    key = {"store": value, "brand": "🍊/=%2F"}
+def test_awkward_key_values_round_trip_through_every_call(client, group):
     tiny = models.lightgbm_regressor()
-    made = client.register(group, key, tiny.data)
-    answer = live_key(client, group, key)
-    bulk = pd.DataFrame([{**key, "price": 1.5, "feat": 2.0}])
-    columns = {"columns": list(bulk.columns), "data": bulk.to_numpy().tolist()}
-    assert answer.model.key == made.key == client.lookup(group, key).model_key
-    assert client.predict_bulk(group, bulk).predictions == client.predict_bulk(group, columns).predictions
-    assert client.predict_bulk(group, bulk).predictions == answer.predictions[:1]
-    assert [version.fields for version in client.models(group, key)] == [key]
-    assert [version.version for version in client.history(group, key)] == [1]
-    assert client.hold(group, key, "disable", reason="test").key == made.key
-    assert [hold.key for hold in client.holds(group)] == [made.key]
-    client.unhold(group, key)
-    assert client.delete_model(group, key) == 2
+    keys = [{"store": value, "brand": "🍊/=%2F"} for value in AWKWARD]
+    made = [client.register(group, key, tiny.data).key for key in keys]
+    for key, name in zip(keys, made, strict=True):
+        answer = live_key(client, group, key)
+        bulk = pd.DataFrame([{**key, "price": 1.5, "feat": 2.0}])
+        columns = {"columns": list(bulk.columns), "data": bulk.to_numpy().tolist()}
+        assert answer.model.key == name == client.lookup(group, key).model_key
+        assert client.predict_bulk(group, bulk).predictions == client.predict_bulk(group, columns).predictions
+        assert client.predict_bulk(group, bulk).predictions == answer.predictions[:1]
+        assert [version.fields for version in client.models(group, key)] == [key]
+        assert [version.version for version in client.history(group, key)] == [1]
+        assert client.hold(group, key, "disable", reason="test").key == name
+        assert [hold.key for hold in client.holds(group)] == [name]
+        client.unhold(group, key)
+    assert [client.delete_model(group, key) for key in keys] == [2] * len(keys)
 
 
 def fleet(count, *, bad=()):
