@@ -59,10 +59,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Subject:
-    """A server that is asked."""
+    """A server that is asked; `behind` is where what stands behind it takes whatever comes, to find its capacity."""
 
     name: str
     port: int
+    behind: int
 
 
 def large_model() -> lgb.Booster:
@@ -102,7 +103,7 @@ def asked(subject: Subject, files: tuple[Path, Path], rate: float, seconds: floa
 
 def figures(subject: Subject, files: tuple[Path, Path], seconds: float) -> list[Figure]:
     """One server, unloaded, overloaded, and unloaded again."""
-    capacity = load(subject.port, PATH, files[0], "--connections", "8", "--seconds", "3").rate
+    capacity = load(subject.behind, PATH, files[0], "--connections", "8", "--seconds", "3").rate
     calm = asked(subject, files, UNLOADED * capacity, seconds)
     unloaded = _p99([one.took for one in calm])
     found = []
@@ -148,10 +149,10 @@ def subjects(folder: Path, model: lgb.Booster) -> Iterator[tuple[list[Subject], 
         _place(cluster, (ours, bare))
         yield (
             [
-                Subject("one process", ours.port),
-                Subject("gateway and worker", gateway.port),
-                Subject("refusing nobody", bare.port),
-                Subject("Envoy before that", rival.port),
+                Subject("one process", ours.port, ours.port),
+                Subject("gateway and worker", gateway.port, gateway.port),
+                Subject("refusing nobody", bare.port, bare.port),
+                Subject("Envoy before that", rival.port, bare.port),
             ],
             files,
         )
