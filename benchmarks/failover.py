@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from benchmarks import fleet
 from benchmarks.control import Control
 from benchmarks.front import front
+from benchmarks.ledger import Asked, Entry, entries
 from benchmarks.machine import machine
 from benchmarks.payloads import single, write_lines
 from benchmarks.processes import load
@@ -51,17 +52,17 @@ PATH: Final = f"/v1/groups/{fleet.GROUP}/predict"
 class Book:
     """The ledger of one load: when each request left, how long it took, and what was wrong."""
 
-    entries: list[tuple[float, float, str | None]] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
     @property
     def failures(self) -> list[str]:
         """What was wrong, where something was."""
-        return [wrong for _, _, wrong in self.entries if wrong is not None]
+        return [entry.wrong for entry in self.entries if entry.wrong is not None]
 
     def worst_after(self, moments: Sequence[float]) -> list[float]:
         """The longest answer, in seconds, to what left around each moment."""
         return [
-            max((took for at, took, _ in self.entries if moment - 0.1 <= at < moment + AFTER_SECONDS), default=0.0)
+            max((one.took for one in self.entries if moment - 0.1 <= one.at < moment + AFTER_SECONDS), default=0.0)
             for moment in moments
         ]
 
@@ -86,12 +87,11 @@ class Loads:
             for name, process in running.items():
                 process.send_signal(signal.SIGTERM)
                 said, _ = process.communicate(timeout=600)
-                books[name].entries = [tuple(json.loads(line)) for line in said.splitlines()]
+                books[name].entries = entries(said)
 
     def _start(self, ports: Sequence[int], rate: float) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "benchmarks.open_load", "--ports", ",".join(map(str, ports)), "--path", PATH]
-        command += ["--bodies", str(self._bodies), "--expected", str(self._expected)]
-        command += ["--rate", str(rate), "--burst", str(BURST)]
+        asked = Asked(ports, PATH, self._bodies, self._expected)
+        command = [sys.executable, "-m", "benchmarks.open_load", *asked.arguments(rate, BURST)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

@@ -56,6 +56,12 @@ class _RecordingWorker:
             self.calls.append(call)
         return answer
 
+    def begin(self, call: "ScoreCall") -> "asyncio.Future[ScoreAnswer] | None":
+        begun = self._worker.begin(call)
+        if begun is not None:
+            self.calls.append(call)
+        return begun
+
     async def score(self, call: "ScoreCall") -> "ScoreAnswer":
         self.calls.append(call)
         return await self._worker.score(call)

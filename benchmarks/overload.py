@@ -25,9 +25,10 @@ import numpy as np
 
 from benchmarks import fleet
 from benchmarks.control import Control
+from benchmarks.ledger import Asked, Entry, outcomes
 from benchmarks.machine import LOAD_CORE, SERVER_CORE, machine
 from benchmarks.payloads import write_lines
-from benchmarks.processes import Served, house, load, place, run, tree
+from benchmarks.processes import Served, house, load, place, tree
 from benchmarks.report import Figure, as_text, say, write_into
 from deploy.local.front import Front
 from deploy.local.house import House, Kind
@@ -41,20 +42,6 @@ TIMES: Final = (2.0, 5.0)
 GOOD_SECONDS: Final = 1.0
 WARM_SECONDS: Final = 1.0  # at the start of each load, in which a rush may still queue
 ENDLESS: Final = "86400"  # seconds of work that may lie before a request of a server that refuses nobody
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A request: seconds after the first one, how long it took, and what was wrong."""
-
-    at: float
-    took: float
-    wrong: str | None
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it was answered right and in time."""
-        return self.wrong is None and self.took <= GOOD_SECONDS
 
 
 @dataclass(frozen=True)
@@ -90,15 +77,15 @@ def prepared(control: Control, folder: Path, model: lgb.Booster) -> tuple[Path, 
     return write_lines(folder / "large.jsonl", [body]), expected
 
 
-def asked(subject: Subject, files: tuple[Path, Path], rate: float, seconds: float) -> list[Outcome]:
+def asked(subject: Subject, files: tuple[Path, Path], rate: float, seconds: float) -> list[Entry]:
     """What came of requests at a rate."""
-    bodies, expected = files
-    given = ["--ports", str(subject.port), "--path", PATH, "--bodies", str(bodies), "--expected", str(expected)]
     burst = max(1, round(rate / 100))
-    said = run("open_load", [*given, "--rate", str(rate), "--burst", str(burst), "--count", str(int(rate * seconds))])
-    entries = [json.loads(line) for line in said.splitlines()]
-    first = min(at for at, _, _ in entries)
-    return [Outcome(at - first, took, wrong) for at, took, wrong in entries]
+    return outcomes(Asked([subject.port], PATH, *files), rate=rate, burst=burst, seconds=seconds)
+
+
+def is_good(one: Entry) -> bool:
+    """Whether a request was answered right and in time."""
+    return one.wrong is None and one.took <= GOOD_SECONDS
 
 
 def figures(subject: Subject, files: tuple[Path, Path], seconds: float) -> list[Figure]:
@@ -108,12 +95,11 @@ def figures(subject: Subject, files: tuple[Path, Path], seconds: float) -> list[
     unloaded = _p99([one.took for one in calm])
     found = []
     for times in TIMES:
-        outcomes = asked(subject, files, times * capacity, seconds)
-        steady = [one for one in outcomes if one.at >= WARM_SECONDS]
-        good = [one.took for one in steady if one.is_good]
+        steady = [one for one in asked(subject, files, times * capacity, seconds) if one.at >= WARM_SECONDS]
+        good = [one.took for one in steady if is_good(one)]
         share = len(good) / (seconds - WARM_SECONDS) / capacity
         p99 = _p99(good)
-        refusals = Counter((one.wrong or "too late")[:60] for one in steady if not one.is_good)
+        refusals = Counter((one.wrong or "too late")[:60] for one in steady if not is_good(one))
         beside = (
             f"{len(good):,} of {len(steady):,} answered in time, p50 {1000 * median(good or [math.nan]):.0f} ms, "
             f"p99 {1000 * p99:.0f} ms (unloaded {1000 * unloaded:.0f} ms); others: "
@@ -121,7 +107,7 @@ def figures(subject: Subject, files: tuple[Path, Path], seconds: float) -> list[
         )
         found.append(Figure(f"{subject.name}: good answers at {times:g} x, over its capacity", share, "x", beside))
         after = asked(subject, files, UNLOADED * capacity, seconds)
-        late = max((one.at for one in after if not one.is_good), default=0.0)
+        late = max((one.at for one in after if not is_good(one)), default=0.0)
         found.append(Figure(f"{subject.name}: seconds after {times:g} x until all is well", late, "s"))
         time.sleep(GOOD_SECONDS)
     return found

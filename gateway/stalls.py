@@ -8,7 +8,7 @@ takes to read a body does not count. A connection is looked at only while someth
 """
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -27,17 +27,19 @@ class HeadTooLargeError(Exception):
 class WatchedProtocol(HttpToolsProtocol):
     """Gives up callers who do not get on. Whoever extends it says when a request begins and is whole."""
 
-    _half_read = False  # between the beginning of a request and its last byte
-    _request_bytes = 0
-    _unfinished = 0  # bytes received since a head, a piece of a body or a request was whole
-    _requests = 0  # that have begun
-    _open = 0  # requests that have begun and are not answered yet
-    _watch: asyncio.TimerHandle | None = None
-    _watched = 0  # the request that is watched
-    _since = 0.0  # when that began to be watched
-    _stuck_since = 0.0  # when the caller stopped reading
-    _stuck_bytes = 0  # of answers that waited then
-    _too_large = False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._half_read = False  # between the beginning of a request and its last byte
+        self._request_bytes = 0
+        self._unfinished = 0  # bytes received since a head, a piece of a body or a request was whole
+        self._requests = 0  # that have begun
+        self._open = 0  # requests that have begun and are not answered yet
+        self._watch: asyncio.TimerHandle | None = None
+        self._watched = 0  # the request that is watched
+        self._since = 0.0  # when that began to be watched
+        self._stuck_since = 0.0  # when the caller stopped reading
+        self._stuck_bytes = 0  # of answers that waited then
+        self._too_large = False
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol.data_received`. Refuses a head that does not end."""

@@ -33,14 +33,16 @@ class Patience:
         self._longest = seconds
         self._overloaded = False
 
-    def admits(self, ahead: float, *, empty: bool) -> bool:
-        """Whether a request is taken before which so many seconds of work lie; `empty` if nobody is before it."""
-        if empty:
-            self._overloaded = False
-        elif ahead > (SHORT_SECONDS if self._overloaded else max(self._longest, SHORT_SECONDS)):
+    def admits(self, ahead: float) -> bool:
+        """Whether a request is taken before which so many seconds of work lie."""
+        if ahead > (SHORT_SECONDS if self._overloaded else max(self._longest, SHORT_SECONDS)):
             self._overloaded = True
             return False
         return True
+
+    def calm(self) -> None:
+        """The queue was empty: what comes next may be a rush."""
+        self._overloaded = False
 
 
 class Pace:
@@ -85,19 +87,50 @@ class Pace:
         return calls * self._usual if now <= self._known_until else 0.0
 
 
+class Gate:
+    """Who is let into one queue, and how many of it go together, by how long its calls take.
+
+    Its owner keeps the queue itself, and other threads out.
+    """
+
+    __slots__ = ("_pace", "_patience")
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds` of work may lie before a call of a rush."""
+        self._pace = Pace()
+        self._patience = Patience(seconds)
+
+    def admits(self, now: float, before: int, *, busy: bool = False) -> bool:
+        """Whether a call is taken before which so many wait; `busy` if others are done meanwhile."""
+        if not before and not busy:
+            self._patience.calm()
+        return self._patience.admits(self._pace.work(now, before))
+
+    def answered(self, now: float, seconds: float, calls: int, *, behind: int) -> None:
+        """See `Pace.answered`."""
+        self._pace.answered(now, seconds, calls, behind=behind)
+
+    def together(self, most: int) -> int:
+        """See `Pace.together`."""
+        return self._pace.together(most)
+
+
 class Step:
     """How long one thread has been at work since it last looked at what came: what comes last has waited so long.
 
-    A long pause between two requests is none of their work, and counts little.
+    A long pause between two requests is none of their work, and counts little. After a step that hardly kept anybody
+    waiting, the next may be a rush.
 
     Attributes:
         worked: seconds in this step, before its last request.
         was_short: whether the step before it hardly kept anybody waiting.
     """
 
-    __slots__ = ("_is_open", "_last", "was_short", "worked")
+    __slots__ = ("_is_open", "_last", "_patience", "was_short", "worked")
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        """`seconds` of work may lie before a request of a rush."""
+        self._patience = Patience(seconds)
         self.worked = 0.0
         self.was_short = True
         self._is_open = False
@@ -110,7 +143,13 @@ class Step:
         self._last, self._is_open = now, True
         return first
 
+    def admits(self) -> bool:
+        """Whether what came last is taken."""
+        return self._patience.admits(self.worked)
+
     def over(self) -> None:
         """The thread looks at what came meanwhile."""
         self._is_open = False
         self.was_short = self.worked <= SHORT_SECONDS
+        if self.was_short:
+            self._patience.calm()

@@ -28,7 +28,7 @@ from workers.runtimes.sheet import Sheet
 from workers.sandbox.asking import ask, fill, outcomes_of, turns_of
 from workers.sandbox.sandbox import SandboxedModel
 from workers.scoring import Bulk, Rows, rows_by_key, score_models
-from workers.shedding import Pace, Patience
+from workers.shedding import Gate
 
 if TYPE_CHECKING:
     from workers.packed import PackedModels
@@ -64,7 +64,7 @@ class LocalWorker:
         self._threads = ThreadPoolExecutor(score_threads, thread_name_prefix="score")
         self._tasks: set[asyncio.Task[ScoreAnswer]] = set()
         self._large = 0  # works that wait for a thread or are in one
-        self._pace, self._patience = Pace(), Patience(queue_seconds)
+        self._gate = Gate(queue_seconds)
 
     @cached_property
     def _packed(self) -> "PackedModels":
@@ -137,7 +137,7 @@ class LocalWorker:
     async def _score_one(self, held: HeldRelease, call: ScoreCall) -> ScoreAnswer:
         """One key, its model cold or its rows many: no sheet and no grouping."""
         large = _is_large(held, call)
-        if large and not self._patience.admits(self._ahead(), empty=not self._large):
+        if large and not self._gate.admits(time.monotonic(), self._large):
             raise OverloadedError("too many large calls wait for this process; try again in a moment")
         try:
             resolved = held.resolve(call.keys[0], call.max_level, call.disabled)
@@ -253,10 +253,6 @@ class LocalWorker:
         if chunk:
             yield chunk
 
-    def _ahead(self) -> float:
-        """Seconds of work that lie before a large call."""
-        return self._pace.work(time.monotonic(), self._large)
-
     async def _run(self, work: Callable[[], T], *, large: bool) -> T:
         """Do work here, or in a thread if it is large."""
         if not large:
@@ -266,7 +262,7 @@ class LocalWorker:
             done, seconds = await asyncio.get_running_loop().run_in_executor(self._threads, _timed, work)
         finally:
             self._large -= 1
-        self._pace.answered(time.monotonic(), seconds, min(self._ranges, self._large + 1), behind=self._large)
+        self._gate.answered(time.monotonic(), seconds, min(self._ranges, self._large + 1), behind=self._large)
         return done
 
 

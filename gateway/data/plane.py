@@ -46,7 +46,7 @@ from gateway.problems import CLIENT_LEFT, refusal
 from gateway.reply import Later, Reply
 from workers.client import ScoreAnswer
 from workers.errors import DeadlineError, OverloadedError
-from workers.shedding import Patience, Step
+from workers.shedding import Step
 
 log = logging.getLogger("manymodels.gateway")
 
@@ -67,7 +67,7 @@ class DataPlane:
         self._readers: dict[str, tuple[GroupView, RowReader, AnswerReader]] = {}
         self._metrics = DataMetrics()
         self._plain: Future[PlainReader | None] | None = None
-        self._step, self._patience = Step(), Patience(context.settings.queue_seconds)
+        self._step = Step(context.settings.queue_seconds)
         self._single = _Route("predict", context.settings.max_in_flight, self._metrics)
         self._bulk = _Route("bulk", context.settings.max_bulk_in_flight, self._metrics)
 
@@ -85,8 +85,7 @@ class DataPlane:
         step = self._step
         if step.came(started):
             asyncio.get_running_loop().call_soon(step.over)
-            self._patience.admits(0.0, empty=step.was_short)
-        elif not self._patience.admits(step.worked, empty=False):
+        elif not step.admits():
             return self._single.failed(OverloadedError(_TOO_MANY), request_id, started)
         if len(raw) > self._settings.json_body_bytes or not plain_json(headers):
             return None

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from gateway.metrics import REFUSED_RETRIES, RETRIES
 from gateway.upstream.connection import ConnectionLostError
 from gateway.upstream.routes import Candidates, choose
-from gateway.upstream.upstream import Upstream
+from gateway.upstream.upstream import Frame, Upstream
 from manymodels.retries import ELSEWHERE, RetryBudget
 from registry.errors import Problem
 from workers.client import ScoreAnswer
@@ -35,11 +35,15 @@ class Asking:
         self._candidates = candidates
         self._spread = spread
         self._loop = asyncio.get_running_loop()
-        self._until = self._loop.time() + means.seconds
+        now = self._loop.time()
+        self._until = now + means.seconds
+        self._frame = b""
+        self._answered: asyncio.Future[ScoreAnswer] = self._loop.create_future()  # of a call that begins with others
         self._tried: list[Upstream] = []
         self._sends = 0
+        self._out = 0  # tries under way, of such a call
         self._failed: Problem | None = None
-        means.budget.called(self._loop.time())
+        means.budget.called(now)
 
     def begin(self, frame: bytes) -> "asyncio.Future[ScoreAnswer]":
         """The answer of a call that a warm model answers at once, on its way.
@@ -50,91 +54,16 @@ class Asking:
             Problem: if nobody can be asked, OverloadedError if all have too much to do. What a worker refused it with
                 is in the future.
         """
-        upstream = self._next()
-        while not upstream.admits(self._loop.time()):
+        self._frame = frame
+        now = self._loop.time()
+        upstream = self._next(now)
+        while not upstream.admits(now):
             self._sends -= 1  # it was not sent
             self._failed = OverloadedError("the workers that serve this key have too much to do; try again in a moment")
-            upstream = self._next()
-        answered: asyncio.Future[ScoreAnswer] = self._loop.create_future()
+            upstream = self._next(now)
         self._out = 1
-        sent = upstream.now(frame, partial(self._ask_beside, answered, frame))
-        sent.add_done_callback(partial(self._arrived, answered, upstream, frame))
-        return answered
-
-    def _arrived(
-        self,
-        answered: "asyncio.Future[ScoreAnswer]",
-        upstream: Upstream,
-        frame: bytes,
-        sent: "asyncio.Future[tuple[memoryview, memoryview]]",
-    ) -> None:
-        answer: Answer | ConnectionLostError
-        try:
-            answer = _told(self._means.answers.read(*sent.result()))
-        except (ConnectionLostError, Problem) as error:
-            answer = error
-        self._settle(answered, upstream, frame, answer)
-
-    def _ask_beside(self, answered: "asyncio.Future[ScoreAnswer]", frame: bytes) -> None:
-        """The first try takes long: ask another worker as well, if there is one and the budget allows.
-
-        Else the first goes on alone. Where all workers are slow, as on a machine with too much to do, to give up what
-        they were asked would only lose it.
-        """
-        if answered.done() or self._sends >= SENDS:
-            return
-        try:
-            upstream = self._next()
-        except Problem:
-            return
-        self._out += 1
-        self._beside = self._loop.create_task(self._second(answered, upstream, frame))
-
-    async def _second(self, answered: "asyncio.Future[ScoreAnswer]", upstream: Upstream, frame: bytes) -> None:
-        answer = await self._ask(upstream, ALONE, frame, patient=False)
-        self._settle(answered, upstream, frame, answer)
-
-    def _settle(
-        self,
-        answered: "asyncio.Future[ScoreAnswer]",
-        upstream: Upstream,
-        frame: bytes,
-        answer: Answer | ConnectionLostError,
-    ) -> None:
-        """Take what a try came to: the first answer is the call's; a failure only if no other try is under way."""
-        self._out -= 1
-        if answered.done():
-            return
-        if isinstance(answer, ScoreAnswer):
-            answered.set_result(answer)
-        elif self._out == 0 or (isinstance(answer, Problem) and answer.code not in ELSEWHERE):
-            self._task = self._loop.create_task(self._go_on(answered, upstream, frame, answer))
-        elif isinstance(answer, ConnectionLostError) and not answer.sent:
-            self._sends -= 1  # nobody was there, so the next may be asked
-            self._ask_beside(answered, frame)
-
-    async def _go_on(
-        self,
-        answered: "asyncio.Future[ScoreAnswer]",
-        upstream: Upstream,
-        frame: bytes,
-        answer: Answer | ConnectionLostError,
-    ) -> None:
-        """What follows a first try that was no answer."""
-        try:
-            if isinstance(answer, Cold):
-                answer = await self._ask(upstream, ALONE, frame, patient=False)
-            found = answer if isinstance(answer, ScoreAnswer) else await self._elsewhere(frame, answer)
-        except Exception as error:  # noqa: BLE001 - whoever awaits the answer is told
-            if not answered.done():
-                answered.set_exception(error)
-        else:
-            if not answered.done():
-                answered.set_result(found)
-
-    async def _elsewhere(self, frame: bytes, answer: Answer | ConnectionLostError) -> ScoreAnswer:
-        self._note(answer)
-        return await self._answered(ALONE, frame, patient=False)
+        upstream.now(frame, self._ask_beside).add_done_callback(partial(self._arrived, upstream))
+        return self._answered
 
     async def waiting(self, path: bytes, frame: bytes) -> ScoreAnswer:
         """The answer of a call that may take its time.
@@ -142,27 +71,81 @@ class Asking:
         Raises:
             Problem: what the worker refused it with, or why none could be asked.
         """
-        return await self._answered(path, frame, patient=True)
+        self._frame = frame
+        return await self._search(path, patient=True)
 
-    async def _answered(self, path: bytes, frame: bytes, *, patient: bool) -> ScoreAnswer:
+    def _arrived(self, upstream: Upstream, sent: "asyncio.Future[Frame]") -> None:
+        answer: Answer | ConnectionLostError
+        try:
+            answer = _told(self._means.answers.read(*sent.result()))
+        except (ConnectionLostError, Problem) as error:
+            answer = error
+        self._settle(upstream, answer)
+
+    def _ask_beside(self) -> None:
+        """The first try takes long: ask another worker as well, if there is one and the budget allows.
+
+        Else the first goes on alone. Where all workers are slow, as on a machine with too much to do, to give up what
+        they were asked would only lose it.
+        """
+        if self._answered.done() or self._sends >= SENDS:
+            return
+        try:
+            upstream = self._next(self._loop.time())
+        except Problem:
+            return
+        self._out += 1
+        self._beside = self._loop.create_task(self._second(upstream))
+
+    async def _second(self, upstream: Upstream) -> None:
+        self._settle(upstream, await self._ask(upstream, ALONE, patient=False))
+
+    def _settle(self, upstream: Upstream, answer: Answer | ConnectionLostError) -> None:
+        """Take what a try came to: the first answer is the call's; a failure only if no other try is under way."""
+        self._out -= 1
+        if self._answered.done():
+            return
+        if isinstance(answer, ScoreAnswer):
+            self._answered.set_result(answer)
+        elif self._out == 0 or (isinstance(answer, Problem) and answer.code not in ELSEWHERE):
+            self._task = self._loop.create_task(self._go_on(upstream, answer))
+        elif isinstance(answer, ConnectionLostError) and not answer.sent:
+            self._sends -= 1  # nobody was there, so the next may be asked
+            self._ask_beside()
+
+    async def _go_on(self, upstream: Upstream, answer: Answer | ConnectionLostError) -> None:
+        """What follows a first try that was no answer."""
+        try:
+            if isinstance(answer, Cold):
+                answer = await self._ask(upstream, ALONE, patient=False)
+            found = answer if isinstance(answer, ScoreAnswer) else await self._elsewhere(answer)
+        except Exception as error:  # noqa: BLE001 - whoever awaits the answer is told
+            if not self._answered.done():
+                self._answered.set_exception(error)
+        else:
+            if not self._answered.done():
+                self._answered.set_result(found)
+
+    async def _elsewhere(self, answer: Answer | ConnectionLostError) -> ScoreAnswer:
+        self._note(answer)
+        return await self._search(ALONE, patient=False)
+
+    async def _search(self, path: bytes, *, patient: bool) -> ScoreAnswer:
         while True:
-            answer = await self._ask(self._next(), path, frame, patient=patient)
+            answer = await self._ask(self._next(self._loop.time()), path, patient=patient)
             if isinstance(answer, ScoreAnswer):
                 return answer
             self._note(answer)
 
-    async def _ask(
-        self, upstream: Upstream, path: bytes, frame: bytes, *, patient: bool
-    ) -> Answer | ConnectionLostError:
+    async def _ask(self, upstream: Upstream, path: bytes, *, patient: bool) -> Answer | ConnectionLostError:
         left = max(self._until - self._loop.time(), 0.01)
         try:
-            return _told(self._means.answers.read(*await upstream.alone(path, frame, left, patient=patient)))
+            return _told(self._means.answers.read(*await upstream.alone(path, self._frame, left, patient=patient)))
         except (ConnectionLostError, Problem) as error:
             return error
 
-    def _next(self) -> Upstream:
+    def _next(self, now: float) -> Upstream:
         """Whom to ask now. Raises what became of the last try if there is nobody, no time, or no budget left."""
-        now = self._loop.time()
         upstream = choose(self._candidates, self._tried, now, self._spread)
         if upstream is None or self._sends >= SENDS or now >= self._until:
             raise self._failed or WorkersUnreachableError("there is no worker that serves this key now")

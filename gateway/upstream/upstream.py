@@ -10,7 +10,8 @@ shares meanwhile. Of both, what would wait too long is refused when it comes.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from workers.errors import HopInvalidError, OverloadedError
 from workers.hop.frames import frames
 from workers.hop.problems import problem_named
 from workers.hop.routes import DEADLINE, HEALTH, NOW, WELL
-from workers.shedding import Pace, Patience
+from workers.shedding import Gate
 
 log = logging.getLogger("manymodels.gateway")
 
@@ -81,7 +82,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Call] = deque()
         self._sent = 0  # calls that went together and have no answer yet
-        self._pace, self._patience = Pace(), Patience(queue_seconds)
+        self._gate = Gate(queue_seconds)
         self._flush_planned = False
         self._sharing: list[Connection] = []
         self._opening = 0
@@ -89,14 +90,14 @@ class Upstream:
         self._used: set[Connection] = set()
         self._alone = asyncio.Semaphore(ALONE_CONNECTIONS)
         self._queued = 0  # calls that wait for a connection of their own
-        self._pace_alone, self._patience_alone = Pace(), Patience(queue_seconds)
+        self._gate_alone = Gate(queue_seconds)
         self._tasks: set[asyncio.Task[None]] = set()
         self._probing: Connection | None = None
 
     def admits(self, now: float) -> bool:
         """Whether so little is before a call that it should go here; `now` is the loop's time."""
         before = len(self._waiting) + self._sent
-        return self._patience.admits(self._pace.work(now, before), empty=not before)
+        return self._gate.admits(now, before)
 
     def now(self, frame: bytes, late: Callable[[], None]) -> "asyncio.Future[Frame]":
         """The answer to a call if it needs no waiting, else a frame that says so; goes together with others.
@@ -119,21 +120,12 @@ class Upstream:
             OverloadedError: if too many wait already.
             Problem: what the worker answered to the request as a whole.
         """
-        ahead = self._pace_alone.work(self._loop.time(), self._queued)
-        if not patient and not self._patience_alone.admits(ahead, empty=not self._queued):
+        if not patient and not self._gate_alone.admits(self._loop.time(), self._queued):
             raise OverloadedError("too many calls wait for the worker that serves this key; try again in a moment")
         self.in_flight += 1
         try:
-            async with asyncio.timeout(seconds):
-                self._queued += 1
-                try:
-                    await self._alone.acquire()
-                finally:
-                    self._queued -= 1
-                try:
-                    return await self._ask_alone(path, frame, seconds)
-                finally:
-                    self._alone.release()
+            async with asyncio.timeout(seconds), self._turn():
+                return await self._ask_alone(path, frame, seconds)
         except TimeoutError as error:
             self.record.lost(self._loop.time())
             raise ConnectionLostError(f"no answer within {seconds:g} s", sent=True) from error
@@ -190,7 +182,7 @@ class Upstream:
     def _send(self, connection: Connection) -> None:
         size = 0
         batch: list[_Call] = []
-        most = self._pace.together(BATCH_CALLS)
+        most = self._gate.together(BATCH_CALLS)
         while self._waiting and len(batch) < most:
             size += len(self._waiting[0].frame)
             if batch and size > BATCH_BYTES:
@@ -225,7 +217,7 @@ class Upstream:
         self._sent -= len(futures)
         now = self._loop.time()
         # In that time it answered those of the other connection as well; or did not, and it takes as long at least.
-        self._pace.answered(now, now - began, together, behind=len(self._waiting))
+        self._gate.answered(now, now - began, together, behind=len(self._waiting))
         try:
             answers = self._read(*sent.result(), len(futures))
         except (ConnectionLostError, Problem) as error:
@@ -251,6 +243,19 @@ class Upstream:
             raise HopInvalidError(f"{len(found)} answers to {wanted} calls")
         return found
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until there is a connection for one more call."""
+        self._queued += 1
+        try:
+            await self._alone.acquire()
+        finally:
+            self._queued -= 1
+        try:
+            yield
+        finally:
+            self._alone.release()
+
     async def _ask_alone(self, path: bytes, frame: bytes, seconds: float) -> Frame:
         connection = self._take_idle() or await self._open(CONNECT_SECONDS)
         self._used.add(connection)
@@ -268,7 +273,7 @@ class Upstream:
                 self._idle.append(connection)
         self.record.answered()
         now = self._loop.time()
-        self._pace_alone.answered(now, now - began, together, behind=self._queued)
+        self._gate_alone.answered(now, now - began, together, behind=self._queued)
         return self._read(status, body, 1)[0]
 
     def _take_idle(self) -> Connection | None:

@@ -3,11 +3,11 @@ word, and when it is over, it is over. The load is open: it leaves by the clock,
 """
 
 import json
-from typing import NamedTuple
 
 import pytest
 
-from benchmarks.processes import load, run
+from benchmarks.ledger import Asked, outcomes
+from benchmarks.processes import load
 from deploy.local.house import House, Kind
 from manymodels import Client
 from tests.support.clusters import SETTINGS, serving
@@ -29,14 +29,6 @@ ASKED = {"packed": (LARGE, [ROW] * 300), "in threads": (LARGE, [ROW] * 500), "sa
 SECONDS = 2.0
 SOON = 3.0  # far more than the half second of work that may lie before a request, on a machine that is shared
 SERVICES = (Kind("discovery"), Kind("worker"), Kind("builder", listens=False), Kind("gateway"))
-
-
-class Outcome(NamedTuple):
-    """A request of an open load: when it left, how long it took, and what was wrong."""
-
-    at: float
-    took: float
-    wrong: str | None
 
 
 @pytest.fixture(scope="module")
@@ -75,33 +67,24 @@ def files(kind, tmp_path):
     return bodies, expected
 
 
-def asked(port, files, rate, burst):
-    """Every request of an open load, by when it left."""
-    bodies, expected = files
-    command = ["--ports", str(port), "--path", PREDICT, "--bodies", str(bodies), "--expected", str(expected)]
-    said = run("open_load", [*command, "--rate", str(rate), "--burst", str(burst), "--count", str(int(rate * SECONDS))])
-    entries = [Outcome(*json.loads(line)) for line in said.splitlines()]
-    first = min(entry.at for entry in entries)
-    return sorted(entry._replace(at=entry.at - first) for entry in entries)
-
-
 @pytest.mark.parametrize(
     ("port", "kind"),
     [("serve", "packed"), ("serve", "in threads"), ("cluster", "packed"), ("cluster", "sandboxed")],
     indirect=["port"],
 )
 def test_what_is_taken_is_answered_all_else_refused_at_once_and_soon_after_nobody_is(port, files):
-    capacity = load(port, PREDICT, files[0], "--connections", "16", "--seconds", "1").rate
+    asked = Asked([port], PREDICT, *files)
+    capacity = load(port, PREDICT, files[0], "--connections", "4", "--seconds", "1").rate
     for times in (2, 5):
-        outcomes = asked(port, files, times * capacity, burst=16)
-        answered = [one for one in outcomes if one.wrong is None]
-        refused = [one.wrong for one in outcomes if one.wrong is not None]
+        came = outcomes(asked, rate=times * capacity, burst=16, seconds=SECONDS)
+        answered = [one for one in came if one.wrong is None]
+        refused = [one.wrong for one in came if one.wrong is not None]
         share = len(answered) / SECONDS / capacity
         slowest = max(one.took for one in answered)
         print(f"{capacity:.0f} a second, at {times} x {share:.2f} of it answered within {slowest:.2f} s")
         assert [said for said in refused if not (said.startswith("429") and '"code":"overloaded"' in said)] == []
         assert refused or times == 2  # what a server takes is measured in a second
-        assert max(one.took for one in outcomes) < SOON
+        assert max(one.took for one in came) < SOON
         assert share > 0.15  # who takes everything answers hardly anybody in time
-    after = asked(port, files, 0.3 * capacity, burst=2)
+    after = outcomes(asked, rate=0.3 * capacity, burst=2, seconds=SECONDS)
     assert [one for one in after if one.wrong is not None and one.at > SOON] == []

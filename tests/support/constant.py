@@ -31,7 +31,7 @@ shrinkage=1
 
 
 """
-_LINEAR_TREE = """Tree=0
+_STUMP = """Tree={number}
 num_leaves=2
 num_cat=0
 split_feature=0
@@ -46,34 +46,15 @@ leaf_count=1 1
 internal_value=0
 internal_weight=2
 internal_count=2
-is_linear=1
-leaf_const={value} {value}
-num_features=0 0
-leaf_features={nothing}
-leaf_coeff={nothing}
-shrinkage=1
+is_linear={linear:d}
+{leaves}shrinkage=1
 
 
 """
-_STUMP = """Tree={number}
-num_leaves=2
-num_cat=0
-split_feature=0
-split_gain=1
-threshold=0.5
-decision_type=2
-left_child=-1
-right_child=-2
-leaf_value=0 0
-leaf_weight=1 1
-leaf_count=1 1
-internal_value=0
-internal_weight=2
-internal_count=2
-is_linear=0
-shrinkage=1
-
-
+_LINEAR_LEAVES = """leaf_const={value} {value}
+num_features=0 0
+leaf_features={nothing}
+leaf_coeff={nothing}
 """
 _MODEL = """tree
 version=v4
@@ -105,15 +86,20 @@ def constant(value: int, padding: int = 0) -> bytes:
     With `padding` it is longer by so many bytes, which compress by a quarter, and has a linear tree: no pack takes it,
     so its bytes stay in the segment as they are.
     """
-    tree = _LINEAR_TREE.format(value=value, nothing="  ") if padding else _TREE.format(value=value)
+    tree = _stump(0, value, _LINEAR_LEAVES.format(value=value, nothing="  ")) if padding else _TREE.format(value=value)
     noise = base64.b64encode(random.Random(value).randbytes(padding * 3 // 4)).decode()
     return _MODEL.format(size=len(tree), trees=tree, noise=noise).encode()
 
 
 def stumps(value: int, count: int) -> bytes:
     """A LightGBM model text that answers the value and walks so many trees for it; it is packed."""
-    trees = [_TREE.format(value=value), *(_STUMP.format(number=number) for number in range(1, count))]
+    trees = [_TREE.format(value=value), *(_stump(number, 0) for number in range(1, count))]
     return _MODEL.format(size=" ".join(str(len(tree)) for tree in trees), trees="".join(trees), noise="").encode()
+
+
+def _stump(number: int, value: int, linear: str = "") -> str:
+    """A tree of two leaves with one value, and with the lines that make them linear if there are any."""
+    return _STUMP.format(number=number, value=value, linear=bool(linear), leaves=linear)
 
 
 def fleet_file(path: Path, models: Mapping[str, bytes], fields: Sequence[str] = ("store", "brand")) -> Path:

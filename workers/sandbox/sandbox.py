@@ -30,7 +30,7 @@ from workers.runtimes.runtime import Binding
 from workers.sandbox.process import Limits, ModelProcess
 from workers.sandbox.quarantine import Quarantine
 from workers.sandbox.wire import LoadOrder, Refused, predict_order
-from workers.shedding import Pace, Patience
+from workers.shedding import Gate
 
 log = logging.getLogger("manymodels.workers")
 
@@ -104,15 +104,15 @@ class _Place:
 
 
 class _Line:
-    """What waits for its turn, and how long a task of it takes."""
+    """What waits for its turn, and who is let in."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
         self.places: deque[_Place] = deque()
-        self.pace = Pace()
+        self.gate = Gate(seconds)
 
     def turn(self) -> list[_Place]:
         """Take out those whose turn it is."""
-        return [self.places.popleft() for _ in range(min(len(self.places), self.pace.together(MOST_TOGETHER)))]
+        return [self.places.popleft() for _ in range(min(len(self.places), self.gate.together(MOST_TOGETHER)))]
 
 
 class Sandbox:
@@ -124,9 +124,8 @@ class Sandbox:
         # A child dies with the thread that started it, so the thread that talks to it starts it, and stays.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._lock = threading.Lock()
-        self._singles, self._bulks = _Line(), _Line()
+        self._singles, self._bulks = _Line(limits.queue_seconds), _Line(limits.queue_seconds)
         self._last = self._bulks  # who had the last turn
-        self._patience = Patience(limits.queue_seconds)
         self._has_turn = False
         self._dropped: deque[int] = deque()
         self._closing = False
@@ -148,8 +147,7 @@ class Sandbox:
         call = _Call(tasks)
         with self._lock:
             line = self._bulks if patient else self._singles
-            ahead = line.pace.work(time.monotonic(), len(line.places))
-            if not patient and not self._patience.admits(ahead, empty=not self._has_turn):
+            if not patient and not line.gate.admits(time.monotonic(), len(line.places), busy=self._has_turn):
                 raise OverloadedError("too many requests wait for models in sandboxes; try again in a moment")
             line.places.extend(_places(call))
             if self._has_turn:
@@ -209,7 +207,7 @@ class Sandbox:
                 began = time.monotonic()
                 if self._ask(ready):
                     now = time.monotonic()
-                    line.pace.answered(now, now - began, len(ready), behind=len(line.places))
+                    line.gate.answered(now, now - began, len(ready), behind=len(line.places))
             places = [place for place in places if not place.settled]
 
     def _ask(self, places: Sequence[_Place]) -> bool:

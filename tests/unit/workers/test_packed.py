@@ -288,7 +288,7 @@ def test_a_large_call_before_which_too_many_wait_is_refused_and_those_that_were_
         asked = call([("0", "b")], matrix(3))
         expected = run(bench, asked).scores
         for _ in range(10):  # what one takes, as it was measured
-            bench.worker._pace.answered(time.monotonic(), 0.1, 1, behind=1)
+            bench.worker._gate.answered(time.monotonic(), 0.1, 1, behind=1)
 
         async def together():
             begun = [bench.worker.begin(asked) for _ in range(20)]

@@ -4,33 +4,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.shedding import SHORT_SECONDS, TURN_SECONDS, Pace, Patience, Step
+from workers.shedding import SHORT_SECONDS, TURN_SECONDS, Gate, Pace, Patience, Step
 
 
 def test_a_rush_may_queue_up_to_the_limit():
     patience = Patience(0.5)
-    assert all(patience.admits(ahead / 100, empty=not ahead) for ahead in range(51))
-    assert not patience.admits(0.51, empty=False)
+    assert all(patience.admits(ahead / 100) for ahead in range(51))
+    assert not patience.admits(0.51)
 
 
 def test_after_a_refusal_only_little_may_lie_before_a_request_until_the_queue_was_empty_once():
     patience = Patience(0.5)
-    assert not patience.admits(0.6, empty=False)
-    assert patience.admits(SHORT_SECONDS, empty=False)
-    assert not patience.admits(0.1, empty=False)
-    assert patience.admits(0.0, empty=True)
-    assert patience.admits(0.1, empty=False)
+    assert not patience.admits(0.6)
+    assert patience.admits(SHORT_SECONDS)
+    assert not patience.admits(0.1)
+    patience.calm()
+    assert patience.admits(0.0)
+    assert patience.admits(0.1)
 
 
 def test_a_limit_shorter_than_the_short_one_refuses_nobody_who_hardly_waits():
-    assert Patience(0.001).admits(SHORT_SECONDS, empty=False)
+    assert Patience(0.001).admits(SHORT_SECONDS)
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.booleans()), max_size=100), st.floats(0.001, 1))
 def test_who_waits_less_than_the_short_limit_is_always_taken_and_who_waits_longer_than_the_long_one_never(steps, most):
     patience = Patience(most)
     for ahead, empty in steps:
-        taken = patience.admits(0.0 if empty else ahead, empty=empty)
+        if empty:
+            patience.calm()
+        taken = patience.admits(0.0 if empty else ahead)
         assert taken or ahead > SHORT_SECONDS
         assert not taken or empty or ahead <= max(most, SHORT_SECONDS)
 
@@ -82,8 +85,39 @@ def test_how_much_work_lies_ahead_is_known_from_answers_behind_which_others_wait
     assert pace.work(now + 10.0, 10) == 0.0
 
 
+def test_a_queue_is_calm_only_when_nobody_waits_and_nothing_else_is_done():
+    gate, now = Gate(0.5), 50.0
+    for _ in range(100):
+        now += 0.1
+        gate.answered(now, 0.1, 1, behind=1)
+    assert gate.admits(now, 5)
+    assert not gate.admits(now, 6)
+    assert gate.admits(now, 0, busy=True)
+    assert not gate.admits(now, 1)
+    assert gate.admits(now, 0)
+    assert gate.admits(now, 1)
+
+
+def test_what_comes_in_a_step_is_refused_once_too_much_lies_before_it_until_a_step_was_short():
+    step, now, taken = Step(0.05), 7.0, []
+    for at, moment in enumerate((0.0, 0.02, 0.04, 0.06, 0.065)):
+        step.came(now + moment)
+        taken.append(not at or step.admits())
+    assert taken == [True, True, True, False, False]
+    step.over()
+    step.came(now + 1.0)
+    step.came(now + 1.03)
+    assert not step.admits()
+    step.over()
+    step.came(now + 2.0)
+    step.over()
+    step.came(now + 3.0)
+    step.came(now + 3.03)
+    assert step.admits()
+
+
 def test_a_step_is_as_long_as_what_was_done_in_it():
-    step, lengths = Step(), []
+    step, lengths = Step(0.5), []
     for now in (7.0, 7.01, 7.03):
         assert step.came(now) == (not lengths)
         lengths.append(step.worked)
@@ -97,7 +131,7 @@ def test_a_step_is_as_long_as_what_was_done_in_it():
 
 
 def test_a_pause_within_a_step_is_nobodys_work():
-    step = Step()
+    step = Step(0.5)
     step.came(7.0)
     step.came(17.0)
     assert step.worked < 0.1

@@ -381,7 +381,7 @@ def learned(found):
     now = asyncio.get_running_loop().time()
     for one in found:
         for at in range(100):
-            one._pace.answered(now + (at - 99) * 0.01, 0.01, 1, behind=1)
+            one._gate.answered(now + (at - 99) * 0.01, 0.01, 1, behind=1)
 
 
 def test_of_slow_models_few_go_together_so_that_none_is_given_up():
@@ -422,7 +422,7 @@ def test_who_waits_for_a_connection_of_its_own_is_refused_where_that_takes_too_l
         async with house(cold) as (_, found):
             now = asyncio.get_running_loop().time()
             for at in range(100):
-                found[0]._pace_alone.answered(now + (at - 99) * 0.2, 0.2, 1, behind=1)
+                found[0]._gate_alone.answered(now + (at - 99) * 0.2, 0.2, 1, behind=1)
             bulks = [asyncio.ensure_future(asking(found).waiting(ALONE, CALL)) for _ in range(5)]
             await asyncio.sleep(0)
             with pytest.raises(OverloadedError):

@@ -22,7 +22,7 @@ from workers.sandbox.process import Limits
 from workers.sandbox.quarantine import QUARANTINE_SECONDS, STRIKES, Quarantine
 from workers.sandbox.sandbox import SandboxedModel
 from workers.sandbox.sandboxes import Sandboxes
-from workers.shedding import Pace
+from workers.shedding import Gate
 
 MEMORY = 1 << 30
 TOYS = Limits(MEMORY, load_seconds=30.0, predict_seconds=1.0, catalog=CATALOG)
@@ -203,9 +203,9 @@ def learned(bench):
     """Have the one sandbox know how long its models linger."""
     sandbox, now = bench.loader._sandboxes._all[0], time.monotonic()
     for line in (sandbox._singles, sandbox._bulks):
-        line.pace = Pace()
+        line.gate = Gate(TOYS.queue_seconds)
         for at in range(100):
-            line.pace.answered(now + (at - 99) * LINGER_SECONDS, LINGER_SECONDS, 1, behind=1)
+            line.gate.answered(now + (at - 99) * LINGER_SECONDS, LINGER_SECONDS, 1, behind=1)
 
 
 def test_singles_and_the_rows_of_bulks_take_turns(house):
