@@ -30,9 +30,9 @@ from benchmarks import fleet
 from benchmarks.control import Control, until
 from benchmarks.machine import machine
 from benchmarks.payloads import single
-from benchmarks.processes import free_port
 from benchmarks.report import Figure, as_text, say, spread, write_into
 from deploy.local.house import House, Kind, Service
+from deploy.local.ports import free_ports
 from gateway.settings import Settings
 
 SERVICES: Final = (Kind("discovery", 1), Kind("worker", 1), Kind("builder", 1, listens=False), Kind("gateway", 1))
@@ -137,7 +137,7 @@ def rival_figures(python: str, models: int, ours: float) -> list[Figure]:
     """MLServer from its start until it says of the last of its models that it is ready."""
     with tempfile.TemporaryDirectory(prefix="manymodels-bench-") as root:
         folder = Path(root)
-        ports = [free_port() for _ in range(3)]
+        ports = free_ports(3)
         listens = dict(zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True))
         _write(folder / "settings.json", {**listens, "parallel_workers": 0})
         for number in range(models):

@@ -19,6 +19,7 @@ from typing import Final
 
 from benchmarks.load import Load
 from benchmarks.machine import LOAD_CORE, SERVER_CORE
+from deploy.local.ports import free_ports
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 30.0
@@ -73,7 +74,7 @@ def serving(command: Sequence[str], port: int, *, environment: Mapping[str, str]
 @contextmanager
 def house(home: Path, *, processes: int = 1, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
     """Our own server over a home, as a user starts it: metrics on, and its builder beside it."""
-    port = free_port()
+    [port] = free_ports(1)
     # By module, so that this checkout serves, whichever one the console script was installed from.
     command = [sys.executable, "-m", "manymodels", "serve", "--home", str(home), "--port", str(port)]
     with serving([*command, "--processes", str(processes)], port, environment=environment) as served:
@@ -83,7 +84,7 @@ def house(home: Path, *, processes: int = 1, environment: Mapping[str, str] | No
 @contextmanager
 def module(name: str, arguments: Sequence[str]) -> Iterator[Served]:
     """A server of this package, by its module's name."""
-    port = free_port()
+    [port] = free_ports(1)
     command = [sys.executable, "-m", f"benchmarks.{name}", "--port", str(port), *arguments]
     with serving(command, port) as served:
         yield served
@@ -144,14 +145,6 @@ def place(pid: int, core: int) -> None:
             os.sched_setaffinity(int(thread.name), {core})
         except ProcessLookupError:
             continue  # it ended meanwhile
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(process: "subprocess.Popen[bytes]", port: int) -> bool:

@@ -20,7 +20,7 @@ from typing import IO, Final, Self
 
 from typing_extensions import override
 
-from deploy.local.ports import LOOPBACK
+from deploy.local.ports import LOOPBACK, free_ports
 from deploy.local.programs import Program
 from deploy.local.servers import BucketServer, ConsulServer, PostgresServer
 
@@ -90,7 +90,8 @@ class Service(Program):
         command = [*program, self.kind.command, "--json", "--home", str(self.home)]
         if not self.kind.listens:
             return command
-        return [*command, "--host", self.kind.host, "--port", str(self.port), "--processes", str(self.kind.processes)]
+        port = self.port or free_ports(1)[0]
+        return [*command, "--host", self.kind.host, "--port", str(port), "--processes", str(self.kind.processes)]
 
     @override
     def _environment(self) -> Mapping[str, str]:
