@@ -68,7 +68,8 @@ def live_deployment(view: GroupView) -> DeploymentView:
         return deployment
     if view.unread:
         raise SnapshotUnavailableError(f"the live release of {view.name} cannot be read now; try again in a moment")
-    raise NothingLiveError(f"{view.name} has no live release yet; build one and promote it", field="group")
+    soon = "a model that was registered by itself goes live in a moment, an import when its release is promoted"
+    raise NothingLiveError(f"{view.name} has no live release yet; {soon}", field="group")
 
 
 def lookup(snapshot: Snapshot, group: str, values: tuple[str, ...], ttl: float = TTL_SECONDS) -> Lookup:
