@@ -29,7 +29,7 @@ from benchmarks import fleet
 from benchmarks.control import Control
 from benchmarks.front import front
 from benchmarks.ledger import Asked, Entry, entries
-from benchmarks.machine import machine
+from benchmarks.machine import Theft, machine
 from benchmarks.payloads import single, write_lines
 from benchmarks.processes import load
 from benchmarks.report import Figure, as_text, say, write_into
@@ -43,6 +43,7 @@ AFTER_SECONDS: Final = 3.0
 AWAY_SECONDS: Final = 60.0
 FLIPS: Final = 50
 CHANGED: Final = range(0, 1000, 7)  # numbers of models that the second release replaced
+NOTABLE: Final = 0.02  # share of the processors' time that went to other machines
 MOST_MS: Final = {"kill": 100.0, "hang": 500.0}
 SERVERS: Final = frozenset({"consul", "postgres", "bucket"})
 PATH: Final = f"/v1/groups/{fleet.GROUP}/predict"
@@ -53,6 +54,11 @@ class Book:
     """The ledger of one load: when each request left, how long it took, and what was wrong."""
 
     entries: list[Entry] = field(default_factory=list)
+
+    def hit(self, moments: Sequence[float]) -> int:
+        """After how many of these losses something failed."""
+        failed = [entry.at for entry in self.entries if entry.wrong is not None]
+        return sum(any(moment - 0.1 <= at < moment + AFTER_SECONDS for at in failed) for moment in moments)
 
     @property
     def failures(self) -> list[str]:
@@ -189,11 +195,11 @@ def _answer(number: int, row: NDArray[np.float64]) -> float:
     return float(fleet.booster(number).predict(row[None], num_threads=1)[0])
 
 
-def figures(name: str, books: Mapping[str, Book], moments: Sequence[float]) -> list[Figure]:
-    """What a case came to, ours and the rival's."""
+def figures(name: str, books: Mapping[str, Book], moments: Sequence[float], stolen: float) -> list[Figure]:
+    """What a case came to, ours and the rival's; `stolen` is the share of its processors that the machine lacked."""
     worst = {who: [1000 * one for one in book.worst_after(moments)] for who, book in books.items()}
     said = {
-        who: f"{len(book.failures)} of {len(book.entries):,} failed, worst answer "
+        who: f"{len(book.failures)} of {len(book.entries):,} failed, after {book.hit(moments)} losses, worst answer "
         f"{statistics.median(worst[who]):.0f} ms in the median loss, {max(worst[who]):.0f} ms at most"
         for who, book in books.items()
     }
@@ -201,6 +207,8 @@ def figures(name: str, books: Mapping[str, Book], moments: Sequence[float]) -> l
         for wrong, count in Counter(book.failures).most_common(3):
             say(f"  {who}: {count} x {wrong[:200]}")
     beside = f"{len(moments)} losses: {said['ours']}; tuned Envoy over the same workers: {said['envoy']}"
+    if stolen >= NOTABLE:
+        beside += f"; {stolen:.0%} of the processors' time went to other machines"
     median = statistics.median(worst["ours"])
     return [
         Figure(f"{name}: failed requests", len(books["ours"].failures), "failed", beside, most=0),
@@ -230,9 +238,10 @@ def main() -> None:
             loads = Loads(bodies, {"ours": gateways, "envoy": [port]}, SHARE * capacity, expected)
             cases = Cases(house, given.rounds, 2 * given.requests / (SHARE * capacity))
             for name in given.only:
+                theft = Theft()
                 with loads.flowing() as books:
                     moments = cases.away(name) if name in SERVERS else getattr(cases, name)()
-                found += figures(name, books, moments)
+                found += figures(name, books, moments, theft.share)
                 say(as_text(found[-2:]))
     if given.write is not None:
         write_into(given.write, "benchmarks.failover", found)

@@ -41,6 +41,25 @@ def machine() -> list[str]:
     ]
 
 
+class Theft:
+    """How much of its processors' time this machine did not get from the one that it runs on, since this was made."""
+
+    def __init__(self) -> None:
+        self._begun = _ticks()
+
+    @property
+    def share(self) -> float:
+        """Of all processors' time."""
+        stolen, whole = (now - then for now, then in zip(_ticks(), self._begun, strict=True))
+        return stolen / whole if whole else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """Of /proc/stat, all processors together: ticks that were stolen, and all."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    return ticks[7], sum(ticks)
+
+
 def _memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 FAILURES: Final = 2  # in a row, of calls whose connection was lost while it was used
-PROBES: Final = 2  # in a row that fail
+PROBES: Final = 2  # in a row that fail, and no call was answered meanwhile
 FIRST_SECONDS: Final = 0.3
 LONGEST_SECONDS: Final = 10.0
 SLOW_TIMES: Final = 5.0  # the median of the others
@@ -43,7 +43,7 @@ class Record:
 
     def answered(self, seconds: float | None = None) -> None:
         """A call was answered; `seconds` if it says something of the worker's speed."""
-        self.failures = 0
+        self.failures = self.failed_probes = 0  # who hangs answers nothing at all
         if seconds is not None:
             self.samples += 1
             weight = max(_WEIGHT, 1 / self.samples)

@@ -39,6 +39,7 @@ CONNECT_SECONDS: Final = 0.5
 TRY_SECONDS: Final = 0.25  # a warm answer that takes longer is looked for elsewhere besides
 LOST_SECONDS: Final = 10.0  # one that takes longer never comes
 PROBE_SECONDS: Final = 0.12
+LATE_SECONDS: Final = 0.06  # after which the end of a probe is noticed only where this process has too much to do
 
 
 class _Call:
@@ -133,7 +134,11 @@ class Upstream:
             self.in_flight -= 1
 
     async def probe(self) -> None:
-        """Ask whether it is well, and take notice."""
+        """Ask whether it is well, and take notice.
+
+        What this process itself was too late to hear says nothing of the worker.
+        """
+        began = self._loop.time()
         try:
             if self._probing is not None and self._probing.is_busy:
                 return
@@ -143,7 +148,10 @@ class Upstream:
                 status, body = await self._probing.request(HEALTH, b"")
         except (ConnectionLostError, TimeoutError):
             self._forget_probe()
-            if self.record.probed(self._loop.time(), well=False):
+            now = self._loop.time()
+            if now - began > PROBE_SECONDS + LATE_SECONDS:
+                return
+            if self.record.probed(now, well=False):
                 log.warning("%s does not answer its health probes and is left out", self.uri)
             if self.record.hangs and self._others_are_well(self):
                 self.give_up("it does not answer its health probes")

@@ -2,8 +2,8 @@
 
 Objects lie under `objects/`, uploads that nobody has proved yet under `staged/`, as in a folder. What is written goes
 through the disk, which names it by its digest and makes a retry cheap; what is read is compared with its digest as it
-arrives, and fetched once more if it differs. Endpoint, region and credentials are boto3's own (`AWS_ENDPOINT_URL`,
-`AWS_REGION`, `AWS_ACCESS_KEY_ID` and so on).
+arrives, and fetched once more if it differs or comes in part. Endpoint, region and credentials are boto3's own
+(`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID` and so on).
 """
 
 import asyncio
@@ -91,7 +91,7 @@ class BucketStore:
 
         Raises:
             ArtifactMissingError: if the bucket has none.
-            ArtifactDamagedError: if what it has has another digest, twice.
+            ArtifactDamagedError: if what it has has another digest, or arrives in part, twice.
             StoreAwayError: if the bucket cannot be reached and the object is not here.
             StorageFullError: if this disk has no room for it.
         """
@@ -161,7 +161,10 @@ class BucketStore:
         """The file of a staged upload, fetched if another machine took it. Raises as `path`."""
         with suppress(ArtifactMissingError):
             return self._cache.files.staged(name)
-        return self._cache.files.stage_as(name, self._chunks(self._staged(name)))
+        try:
+            return self._cache.files.stage_as(name, self._chunks(self._staged(name)))
+        except ArtifactDamagedError as error:  # an upload has no digest yet: all that is known is that it did not come
+            raise StoreAwayError(error.detail) from error
 
     def unstage(self, name: str) -> None:
         """Remove a staged upload; absent is fine."""
@@ -205,10 +208,24 @@ class BucketStore:
             self._client_trying(attempts).upload_file(str(path), self._bucket, key, Config=config)
 
     def _chunks(self, key: str) -> Iterator[bytes]:
-        """The bytes of a key as they arrive. Raises ArtifactMissingError, StoreAwayError."""
+        """The bytes of a key as they arrive.
+
+        Raises:
+            ArtifactMissingError, StoreAwayError: if none do.
+            ArtifactDamagedError: if they arrive in part, or with another checksum than the bucket says.
+        """
         with self._told(key):
             body = self._client.get_object(Bucket=self._bucket, Key=key)["Body"]
-            yield from body.iter_chunks(CHUNK_BYTES)
+            from botocore.exceptions import (  # noqa: PLC0415 - as boto3 below
+                FlexibleChecksumError,
+                IncompleteReadError,
+                ResponseStreamingError,
+            )
+
+            try:
+                yield from body.iter_chunks(CHUNK_BYTES)
+            except (FlexibleChecksumError, IncompleteReadError, ResponseStreamingError) as error:
+                raise ArtifactDamagedError(f"{key!r} arrived spoilt: {type(error).__name__}") from error
 
     def _head(self, key: str) -> StoredObject | None:
         try:

@@ -14,8 +14,9 @@ from manymodels import Client
 from tests.support.clusters import SETTINGS, all_ask, callers_of_gateways, serving
 from tests.support.installed import needed
 from tests.support.ledger import Caller, traffic
-from tests.support.networks import Relay, network
+from tests.support.networks import network
 from tests.support.onlooker import looking_on
+from tests.support.relays import Relay
 from tests.support.stores import asking, flowing_on, wrong
 from tests.support.waiting import until
 

@@ -3,15 +3,12 @@
 What is sent into a cut is lost without a word, as in a real network: it goes to a hardware address that nobody has.
 """
 
-import asyncio
 import itertools
 import os
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from shutil import which
-from typing import Self
 
 import pytest
 
@@ -87,58 +84,3 @@ def network() -> Iterator[Network]:
 
 def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
-
-
-class Relay:
-    """Servers on loopback, reached at an address that networks see: what a port there is sent goes to one here."""
-
-    def __init__(self, host: str, ports: Mapping[str, int]) -> None:
-        self._host = host
-        self._targets = ports
-        self.ports: dict[str, int] = {}
-        self._listening, self._ending = threading.Event(), asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._listening.wait(10), "a relay does not listen"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._ending.set)
-        self._thread.join()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        async with AsyncExitStack() as servers:
-            for name, target in self._targets.items():
-                server = await servers.enter_async_context(
-                    await asyncio.start_server(self._relaying(target), self._host, 0)
-                )
-                self.ports[name] = server.sockets[0].getsockname()[1]
-            self._listening.set()
-            await self._ending.wait()
-
-    def _relaying(self, target: int):  # type: ignore[no-untyped-def]
-        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                there_reader, there_writer = await asyncio.open_connection("127.0.0.1", target)
-            except OSError:
-                writer.close()
-                return
-            await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
-
-        return relay
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()

@@ -1,6 +1,7 @@
 """What becomes of a call, over real sockets: whom it asks, when it is tried again, and that it ends."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
@@ -428,5 +429,22 @@ def test_who_waits_for_a_connection_of_its_own_is_refused_where_that_takes_too_l
             with pytest.raises(OverloadedError):
                 await asking(found).begin(CALL)
             assert all(isinstance(answer, ScoreAnswer) for answer in await asyncio.gather(*bulks))
+
+    run(work())
+
+
+def test_a_probe_whose_end_this_process_is_too_late_to_hear_says_nothing_of_the_worker():
+    async def work():
+        async with house(good) as ([worker], [found]):
+            for _ in range(3):
+                probe = asyncio.ensure_future(found.probe())
+                await asyncio.sleep(0)
+                time.sleep(2 * upstreams.PROBE_SECONDS)  # noqa: ASYNC251 - the one loop of both hears nobody meanwhile
+                await probe
+            assert not found.record.hangs
+            worker.deaf, worker.script = True, lambda *_: HANG
+            for _ in range(2):
+                await found.probe()
+            assert found.record.hangs
 
     run(work())

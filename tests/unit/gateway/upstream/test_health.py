@@ -64,6 +64,15 @@ def test_the_second_failed_probe_in_a_row_finds_a_worker_hanging_and_says_so_onc
     assert record.is_out(1_000.0)
 
 
+def test_a_worker_that_answers_calls_between_failed_probes_does_not_hang():
+    record = well()
+    for at in range(10):
+        assert not record.probed(float(at), well=False)
+        record.answered()
+    assert not record.hangs
+    assert not record.is_out(1_000.0)
+
+
 def measured(seconds):
     record = well()
     for _ in range(SLOW_SAMPLES):
