@@ -1,13 +1,12 @@
 """One call on its way to a worker: whom it has tried, what became of that, and how long it may still take."""
 
 import asyncio
-from functools import partial
 from typing import Final, NamedTuple
 
 from gateway.metrics import REFUSED_RETRIES, RETRIES
 from gateway.upstream.connection import ConnectionLostError
 from gateway.upstream.routes import Candidates, choose
-from gateway.upstream.upstream import Frame, Upstream
+from gateway.upstream.upstream import Upstream
 from manymodels.retries import ELSEWHERE, RetryBudget
 from registry.errors import Problem
 from workers.client import ScoreAnswer
@@ -27,21 +26,43 @@ class Means(NamedTuple):
 
 
 class Asking:
-    """One call to one of these workers. A worker that refuses connections is passed over at no cost."""
+    """One call to one of these workers. A worker that refuses connections is passed over at no cost.
+
+    Attributes:
+        frame: the call as it is sent.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_candidates",
+        "_failed",
+        "_is_late",
+        "_loop",
+        "_means",
+        "_out",
+        "_sends",
+        "_spread",
+        "_tasks",
+        "_tried",
+        "_until",
+        "frame",
+    )
 
     def __init__(self, means: Means, candidates: Candidates, spread: int) -> None:
         """`spread`: over how many of the candidates, see `choose`."""
+        self.frame = b""
         self._means = means
         self._candidates = candidates
         self._spread = spread
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self._until = now + means.seconds
-        self._frame = b""
         self._answered: asyncio.Future[ScoreAnswer] = self._loop.create_future()  # of a call that begins with others
         self._tried: list[Upstream] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self._sends = 0
         self._out = 0  # tries under way, of such a call
+        self._is_late = False
         self._failed: Problem | None = None
         means.budget.called(now)
 
@@ -54,7 +75,7 @@ class Asking:
             Problem: if nobody can be asked, OverloadedError if all have too much to do. What a worker refused it with
                 is in the future.
         """
-        self._frame = frame
+        self.frame = frame
         now = self._loop.time()
         upstream = self._next(now)
         while not upstream.admits(now):
@@ -62,7 +83,7 @@ class Asking:
             self._failed = OverloadedError("the workers that serve this key have too much to do; try again in a moment")
             upstream = self._next(now)
         self._out = 1
-        upstream.now(frame, self._ask_beside).add_done_callback(partial(self._arrived, upstream))
+        upstream.now(self)
         return self._answered
 
     async def waiting(self, path: bytes, frame: bytes) -> ScoreAnswer:
@@ -71,16 +92,26 @@ class Asking:
         Raises:
             Problem: what the worker refused it with, or why none could be asked.
         """
-        self._frame = frame
+        self.frame = frame
         return await self._search(path, patient=True)
 
-    def _arrived(self, upstream: Upstream, sent: "asyncio.Future[Frame]") -> None:
-        answer: Answer | ConnectionLostError
+    def arrived(self, upstream: Upstream, head: memoryview, numbers: memoryview) -> None:
+        """See `Call`."""
         try:
-            answer = _told(self._means.answers.read(*sent.result()))
-        except (ConnectionLostError, Problem) as error:
-            answer = error
+            answer = _told(self._means.answers.read(head, numbers))
+        except Problem as problem:
+            answer = problem
         self._settle(upstream, answer)
+
+    def failed(self, upstream: Upstream, error: ConnectionLostError | Problem) -> None:
+        """See `Call`."""
+        self._settle(upstream, error)
+
+    def late(self) -> None:
+        """See `Call`."""
+        if not self._is_late:
+            self._is_late = True
+            self._ask_beside()
 
     def _ask_beside(self) -> None:
         """The first try takes long: ask another worker as well, if there is one and the budget allows.
@@ -95,7 +126,7 @@ class Asking:
         except Problem:
             return
         self._out += 1
-        self._beside = self._loop.create_task(self._second(upstream))
+        self._tasks.append(self._loop.create_task(self._second(upstream)))
 
     async def _second(self, upstream: Upstream) -> None:
         self._settle(upstream, await self._ask(upstream, ALONE, patient=False))
@@ -108,7 +139,7 @@ class Asking:
         if isinstance(answer, ScoreAnswer):
             self._answered.set_result(answer)
         elif self._out == 0 or (isinstance(answer, Problem) and answer.code not in ELSEWHERE):
-            self._task = self._loop.create_task(self._go_on(upstream, answer))
+            self._tasks.append(self._loop.create_task(self._go_on(upstream, answer)))
         elif isinstance(answer, ConnectionLostError) and not answer.sent:
             self._sends -= 1  # nobody was there, so the next may be asked
             self._ask_beside()
@@ -140,7 +171,7 @@ class Asking:
     async def _ask(self, upstream: Upstream, path: bytes, *, patient: bool) -> Answer | ConnectionLostError:
         left = max(self._until - self._loop.time(), 0.01)
         try:
-            return _told(self._means.answers.read(*await upstream.alone(path, self._frame, left, patient=patient)))
+            return _told(self._means.answers.read(*await upstream.alone(path, self.frame, left, patient=patient)))
         except (ConnectionLostError, Problem) as error:
             return error
 

@@ -59,7 +59,7 @@ class RemoteWorkers:
         frame = call_frame(call, route.on_hold(call.keys, call.disabled) if call.disabled else ())
         if len(frame) > BATCH_BYTES:
             return None
-        return Asking(self._means, route.candidates(route.shard(call.keys[0])), route.spread).begin(frame)
+        return self._asking(route, call.keys[0]).begin(frame)
 
     async def score(self, call: ScoreCall) -> ScoreAnswer:
         """See `WorkerClient.score`.
@@ -75,9 +75,7 @@ class RemoteWorkers:
         if call.key_rows is not None:
             return await self._score_many(route, call)
         frame = call_frame(call, route.on_hold(call.keys, call.disabled))
-        return await Asking(self._means, route.candidates(route.shard(call.keys[0])), route.spread).waiting(
-            ALONE, frame
-        )
+        return await self._asking(route, call.keys[0]).waiting(ALONE, frame)
 
     async def resolve(
         self, group: str, release: int, key: tuple[str, ...], max_level: int, disabled: frozenset[bytes]
@@ -86,7 +84,7 @@ class RemoteWorkers:
         route = self._route(group, release)
         held = [identity.hex() for identity in route.on_hold([key], disabled)]
         question = framed([group, release, key, max_level, held])
-        answer = await Asking(self._means, route.candidates(route.shard(key)), route.spread).waiting(RESOLVE, question)
+        answer = await self._asking(route, key).waiting(RESOLVE, question)
         use = answer.models[0]
         if use is None:
             raise HopInvalidError("a worker named no model")
@@ -101,6 +99,9 @@ class RemoteWorkers:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         return self._fleet.route(group, release)
+
+    def _asking(self, route: Route, key: tuple[str, ...]) -> Asking:
+        return Asking(self._means, route.candidates(route.shard(key)), route.spread)
 
     async def _score_many(self, route: Route, call: ScoreCall) -> ScoreAnswer:
         shards = await self._run(len(call.keys) >= MANY_KEYS, lambda: [route.shard(key) for key in call.keys])

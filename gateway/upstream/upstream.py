@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import orjson
@@ -42,21 +42,21 @@ PROBE_SECONDS: Final = 0.12
 LATE_SECONDS: Final = 0.06  # after which the end of a probe is noticed only where this process has too much to do
 
 
-class _Call:
-    """One that goes together with others."""
+class Call(Protocol):
+    """One that goes together with others, and is told itself what comes of it: a future for each would cost more."""
 
-    __slots__ = ("_late", "frame", "future")
+    @property
+    def frame(self) -> bytes:
+        """What is sent."""
 
-    def __init__(self, frame: bytes, future: "asyncio.Future[Frame]", late: Callable[[], None]) -> None:
-        self.frame = frame
-        self.future = future
-        self._late: Callable[[], None] | None = late
+    def arrived(self, upstream: "Upstream", head: memoryview, numbers: memoryview) -> None:
+        """Its answer is here, or a frame that says that the call would have to wait."""
 
-    def tell(self) -> None:
-        """Tell its caller that it is late, once."""
-        late, self._late = self._late, None
-        if late is not None and not self.future.done():
-            late()
+    def failed(self, upstream: "Upstream", error: ConnectionLostError | Problem) -> None:
+        """The worker could not be reached or is given up, or refused the whole request. As `arrived`, never at once."""
+
+    def late(self) -> None:
+        """It has taken long and goes on. May be told more than once."""
 
 
 class Upstream:
@@ -81,7 +81,7 @@ class Upstream:
         self.reluctant = False
         self._others_are_well = others_are_well
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[Call] = deque()
         self._sent = 0  # calls that went together and have no answer yet
         self._gate = Gate(queue_seconds)
         self._flush_planned = False
@@ -100,18 +100,11 @@ class Upstream:
         before = len(self._waiting) + self._sent
         return self._gate.admits(now, before)
 
-    def now(self, frame: bytes, late: Callable[[], None]) -> "asyncio.Future[Frame]":
-        """The answer to a call if it needs no waiting, else a frame that says so; goes together with others.
-
-        `late` is called, at most once, when it has taken long; the call goes on. The future ends with
-        ConnectionLostError where the worker could not be reached or is given up, and with the Problem that the worker
-        answered to the whole request.
-        """
-        future: asyncio.Future[Frame] = self._loop.create_future()
-        self._waiting.append(_Call(frame, future, late))
+    def now(self, call: Call) -> None:
+        """Ask for an answer that needs no waiting, together with others. The call is told of it in a later step."""
+        self._waiting.append(call)
         self.in_flight += 1
         self._plan_flush()
-        return future
 
     async def alone(self, path: bytes, frame: bytes, seconds: float, *, patient: bool) -> Frame:
         """The answer to one call, waited for; by who is patient also where others would have to wait too long.
@@ -189,7 +182,7 @@ class Upstream:
 
     def _send(self, connection: Connection) -> None:
         size = 0
-        batch: list[_Call] = []
+        batch: list[Call] = []
         most = self._gate.together(BATCH_CALLS)
         while self._waiting and len(batch) < most:
             size += len(self._waiting[0].frame)
@@ -202,18 +195,17 @@ class Upstream:
             self._loop.call_later(TRY_SECONDS, self._is_late, batch),
             self._loop.call_later(LOST_SECONDS, connection.give_up, f"no answer within {LOST_SECONDS:g} s"),
         ]
-        now = self._loop.time()
-        sent.add_done_callback(partial(self._arrived, [call.future for call in batch], now, self._sent, timers))
+        sent.add_done_callback(partial(self._arrived, batch, self._loop.time(), self._sent, timers))
 
-    def _is_late(self, batch: "Sequence[_Call]") -> None:
+    def _is_late(self, batch: Sequence[Call]) -> None:
         """A request takes long, and those that wait behind it will: their callers may ask elsewhere besides."""
         self.record.lost(self._loop.time())
         for call in (*batch, *self._waiting):
-            call.tell()
+            call.late()
 
     def _arrived(
         self,
-        futures: "list[asyncio.Future[Frame]]",
+        batch: Sequence[Call],
         began: float,
         together: int,
         timers: Sequence[asyncio.TimerHandle],
@@ -221,26 +213,24 @@ class Upstream:
     ) -> None:
         for timer in timers:
             timer.cancel()
-        self.in_flight -= len(futures)
-        self._sent -= len(futures)
+        self.in_flight -= len(batch)
+        self._sent -= len(batch)
         now = self._loop.time()
         # In that time it answered those of the other connection as well; or did not, and it takes as long at least.
         self._gate.answered(now, now - began, together, behind=len(self._waiting))
+        if self._waiting:
+            self._plan_flush()
         try:
-            answers = self._read(*sent.result(), len(futures))
+            answers = self._read(*sent.result(), len(batch))
         except (ConnectionLostError, Problem) as error:
             if isinstance(error, ConnectionLostError):
                 self.record.lost(now)
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
+            for call in batch:
+                call.failed(self, error)
         else:
             self.record.answered(now - began)
-            for future, answer in zip(futures, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
-        if self._waiting:
-            self._plan_flush()
+            for call, (head, numbers) in zip(batch, answers, strict=True):
+                call.arrived(self, head, numbers)
 
     def _read(self, status: int, body: bytes, wanted: int) -> list[Frame]:
         """The frames of an answer. Raises the problem that stands in their place."""
@@ -313,8 +303,7 @@ class Upstream:
         waiting, self._waiting = self._waiting, deque()
         self.in_flight -= len(waiting)
         for call in waiting:
-            if not call.future.done():
-                call.future.set_exception(error)
+            call.failed(self, error)
 
     def _lost(self, connection: Connection) -> None:
         if connection in self._sharing:

@@ -181,10 +181,9 @@ class AnswerFrames:
         """The answer of a frame. Raises HopInvalidError if it is none."""
         spelled = bytes(head)
         known = self._uses.get(spelled)
-        if known is not None:  # one key, and nothing wrong
-            width = len(numbers) // 8
-            return ScoreAnswer(np.frombuffer(numbers, dtype="<f8").reshape(1, width), known, {})
         try:
+            if known is not None:  # one key, and nothing wrong
+                return ScoreAnswer(np.frombuffer(numbers, dtype="<f8").reshape(1, -1), known, {})
             kind, *said = orjson.loads(spelled)
             if kind == _COLD:
                 return Cold()
