@@ -39,6 +39,7 @@ from deploy.local.programs import Program
 MODELS: Final = 1000
 BURST: Final = 16
 SHARE: Final = 0.3  # of the capacity
+BEFORE_SECONDS: Final = 0.1  # what left so long before a loss may be under way in it
 AFTER_SECONDS: Final = 3.0
 AWAY_SECONDS: Final = 60.0
 FLIPS: Final = 50
@@ -55,22 +56,21 @@ class Book:
 
     entries: list[Entry] = field(default_factory=list)
 
-    def hit(self, moments: Sequence[float]) -> int:
-        """After how many of these losses something failed."""
-        failed = [entry.at for entry in self.entries if entry.wrong is not None]
-        return sum(any(moment - 0.1 <= at < moment + AFTER_SECONDS for at in failed) for moment in moments)
-
     @property
     def failures(self) -> list[str]:
         """What was wrong, where something was."""
         return [entry.wrong for entry in self.entries if entry.wrong is not None]
 
+    def hit(self, moments: Sequence[float]) -> int:
+        """After how many of these losses something failed."""
+        return sum(any(one.wrong is not None for one in self._around(moment)) for moment in moments)
+
     def worst_after(self, moments: Sequence[float]) -> list[float]:
         """The longest answer, in seconds, to what left around each moment."""
-        return [
-            max((one.took for one in self.entries if moment - 0.1 <= one.at < moment + AFTER_SECONDS), default=0.0)
-            for moment in moments
-        ]
+        return [max((one.took for one in self._around(moment)), default=0.0) for moment in moments]
+
+    def _around(self, moment: float) -> Iterator[Entry]:
+        return (one for one in self.entries if moment - BEFORE_SECONDS <= one.at < moment + AFTER_SECONDS)
 
 
 class Loads:

@@ -12,6 +12,7 @@ from tests.support.bucket import bucket_server
 from tests.support.constant import constant
 from tests.support.ledger import callers_of_each, failed, traffic
 from tests.support.served import served
+from tests.support.shown import knows
 from tests.support.waiting import seconds_until, until
 from workers.segments.layout import LARGE_MODEL_BYTES
 
@@ -50,7 +51,7 @@ def house(environment, settings, tmp_path):
             client.register(GROUP, {"store": str(store)}, constant(1000 + store))
         client.register(GROUP, {"store": str(LARGE)}, large().data)
         with callers_of_each(running.port, 2) as callers:
-            until(lambda: all(knows(caller, LARGE) for caller in callers), 60, "the fleet")
+            until(lambda: all(knows(caller, GROUP, {"store": str(LARGE)}) for caller in callers), 60, "the fleet")
         yield running
 
 
@@ -68,11 +69,6 @@ def answered(client, store):
         return client.predict(GROUP, {"store": str(store)}, [ROW]).predictions[0]
     except ApiError:
         return None
-
-
-def knows(caller, store):
-    """Whether a process can say where a model is; that loads nothing."""
-    return caller.call("GET", f"/v1/discovery/lookup?group={GROUP}&store={store}").status == 200
 
 
 def predict(number):

@@ -9,8 +9,9 @@ import pytest
 
 from manymodels import Client
 from tests.support import models
-from tests.support.ledger import Caller, callers_of_each
+from tests.support.ledger import callers_of_each
 from tests.support.served import served
+from tests.support.shown import knows, metric
 from tests.support.waiting import seconds_until
 
 GROUP = "large"
@@ -36,13 +37,10 @@ def house(tmp_path_factory, model):
         client.create_group(GROUP, key=["store"], signature=FEATURES)
         client.register(GROUP, {"store": 1}, model.data)
         with callers_of_each(running.port, 2) as callers:
-            seconds_until(lambda: all(knows(caller) for caller in callers), 60, "the first release")
+            seconds_until(
+                lambda: all(knows(caller, GROUP, {"store": "1"}) for caller in callers), 60, "the first release"
+            )
         yield running
-
-
-def knows(caller: Caller) -> bool:
-    """Whether a process can say where the model is; that loads nothing."""
-    return caller.call("GET", f"/v1/discovery/lookup?group={GROUP}&store=1").status == 200
 
 
 async def ask(port: int, body: bytes, connected: asyncio.Barrier) -> tuple[int, str, dict]:
@@ -64,19 +62,15 @@ async def ask_all(port: int, rows: list[dict[str, float]]) -> list[tuple[int, st
     return await asyncio.gather(*(ask(port, body, connected) for body in bodies))
 
 
-def metric(port: int, name: str) -> float:
-    with callers_of_each(port, 1) as [caller]:
-        text = caller.call("GET", "/metrics").answer.decode()
-    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{name}(\{{.*)? ", line))
-
-
 def test_a_thousand_first_requests_load_it_once_a_process_and_all_are_answered_right(house, model):
-    assert metric(house.port, "manymodels_model_loads_total") == 0  # a large one is not warmed up
+    with callers_of_each(house.port, 1) as [caller]:
+        assert metric(caller, "manymodels_model_loads_total") == 0  # a large one is not warmed up
     table = models.frame(REQUESTS, seed=7)
     answers = asyncio.run(ask_all(house.port, table.to_dict("records")))
     assert {status for status, _, _ in answers} == {200}
     native = model.native.predict(table, num_threads=1)
     assert [answer["predictions"][0] for _, _, answer in answers] == native.tolist()
     processes = {process for _, process, _ in answers}
-    assert metric(house.port, "manymodels_model_loads_total") == len(processes) == 2
-    assert metric(house.port, "manymodels_model_loads_failed_total") == 0
+    with callers_of_each(house.port, 1) as [caller]:
+        assert metric(caller, "manymodels_model_loads_total") == len(processes) == 2
+        assert metric(caller, "manymodels_model_loads_failed_total") == 0

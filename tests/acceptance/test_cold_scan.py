@@ -3,7 +3,6 @@ memory and are answered as before, and the scan loads no more at once than it ma
 """
 
 import random
-import re
 
 import pytest
 
@@ -11,6 +10,7 @@ from manymodels import Client
 from tests.support.constant import ROW
 from tests.support.ledger import callers_of_each, failed, traffic
 from tests.support.served import served
+from tests.support.shown import metric
 from tests.support.stores import PREDICT, flowing_on, import_stores, key, value
 from tests.support.waiting import until
 
@@ -49,11 +49,6 @@ def scan(caller, stores):
         if said.status != 200 or said.answer["predictions"] != [1000 + store for store in some]:
             found.append(said)
     return found
-
-
-def metric(caller, name):
-    text = caller.call("GET", "/metrics").answer.decode()
-    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{name}(\{{.*)? ", line))
 
 
 def test_a_scan_over_the_cold_fleet_leaves_the_hot_models_in_memory(house):

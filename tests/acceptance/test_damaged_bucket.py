@@ -13,6 +13,7 @@ from tests.support.constant import ROW, constant
 from tests.support.ledger import callers_of_each, traffic
 from tests.support.relays import Relay
 from tests.support.served import served
+from tests.support.shown import knows
 from tests.support.stores import GROUP, asking, flowing_on, import_stores, key, value, wrong
 from tests.support.waiting import until
 from workers.segments.layout import LARGE_MODEL_BYTES
@@ -59,16 +60,15 @@ def house(damage, tmp_path, monkeypatch):
             for store in (LARGE, LARGER):  # apart, or they would lie in one object
                 client.register(GROUP, key(store), constant(1000 + store, padding=4 * LARGE_MODEL_BYTES // 3))
             with callers_of_each(running.port, 1) as [caller]:
-                until(lambda: all(knows(caller, store) for store in (STORES[-1], LARGE, LARGER)), 60, "the fleet")
+                until(
+                    lambda: all(knows(caller, GROUP, key(store)) for store in (STORES[-1], LARGE, LARGER)),
+                    60,
+                    "the fleet",
+                )
             until(lambda: all(value(client, store) == 1000 + store for store in STORES), 60, "the fleet's answers")
             shutil.rmtree(running.home / "cache" / "objects")  # what is mapped stays mapped
             (running.home / "cache" / "objects").mkdir()
             yield running
-
-
-def knows(caller, store):
-    """Whether it can be said where a model is; that loads nothing."""
-    return caller.call("GET", f"/v1/discovery/lookup?group={GROUP}&store={store}&brand=a").status == 200
 
 
 def test_what_arrives_damaged_is_fetched_once_more_then_refused_and_comes_back_by_itself(house, damage):

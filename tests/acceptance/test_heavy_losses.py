@@ -1,10 +1,10 @@
 """A cluster that loses most of what it has: most workers, all of them, or the bucket when a model is needed from it."""
 
 import hashlib
-import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.support.constant import ROW, constant
 from tests.support.disks import small_disk
 from tests.support.installed import needed
 from tests.support.ledger import Caller, failed, traffic
+from tests.support.shown import metric
 from tests.support.stores import GROUP, PREDICT, asking, flowing_on, key, value, wrong
 from tests.support.waiting import until
 from workers.segments.layout import LARGE_MODEL_BYTES
@@ -54,14 +55,12 @@ def client(house):
         yield made
 
 
-def counted(services, metric):
+def counted(services, name):
     """What each of some services has counted."""
     found = []
     for service in services:
-        caller = Caller(service.port)
-        text = caller.call("GET", "/metrics").answer.decode()
-        caller.close()
-        found.append(sum(map(float, re.findall(rf"^{metric}_total(?:\{{.*\}})? (.+)$", text, re.MULTILINE))))
+        with closing(Caller(service.port)) as caller:
+            found.append(metric(caller, f"{name}_total"))
     return found
 
 
