@@ -95,7 +95,7 @@ class Asking:
         self.frame = frame
         return await self._search(path, patient=True)
 
-    def arrived(self, upstream: Upstream, head: memoryview, numbers: memoryview) -> None:
+    def arrived(self, upstream: Upstream, head: bytes, numbers: memoryview) -> None:
         """See `Call`."""
         try:
             answer = _told(self._means.answers.read(head, numbers))

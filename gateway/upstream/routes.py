@@ -79,15 +79,24 @@ def choose(candidates: Sequence[Upstream], tried: Collection[Upstream], now: flo
     it cannot be they; but who answers no probe only where nobody does. None if all were tried. Of equals each has its
     turn.
     """
+    first = candidates[:spread]
+    for one in first:
+        if one in tried or one.reluctant or one.record.is_out(now):
+            first = _left(candidates, tried, now)[:spread]
+            break
+    if len(first) < 2:
+        return first[0] if first else None
+    turn = next(_turns) % len(first)
+    return min((*first[turn:], *first[:turn]), key=_in_flight)
+
+
+def _left(candidates: Sequence[Upstream], tried: Collection[Upstream], now: float) -> Sequence[Upstream]:
+    """Who may be asked where not all of the preferred ones are well and untried."""
     left = [one for one in candidates if one not in tried]
     well = [one for one in left if not one.record.is_out(now) and not one.reluctant]
     if not well or is_panic([one.record for one in candidates], now):
         well = [one for one in left if one.record.well] or left
-    if not well:
-        return None
-    first = well[:spread]
-    turn = next(_turns) % len(first)
-    return min(first[turn:] + first[:turn], key=_in_flight)
+    return well
 
 
 def _in_flight(one: Upstream) -> int:

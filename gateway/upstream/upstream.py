@@ -22,14 +22,12 @@ from gateway.upstream.connection import Connection, ConnectionLostError, open_co
 from gateway.upstream.health import Record
 from registry.errors import Problem
 from workers.errors import HopInvalidError, OverloadedError
-from workers.hop.frames import frames
+from workers.hop.frames import Frame, frames
 from workers.hop.problems import problem_named
 from workers.hop.routes import DEADLINE, HEALTH, NOW, WELL
 from workers.shedding import Gate
 
 log = logging.getLogger("manymodels.gateway")
-
-Frame = tuple[memoryview, memoryview]  # head and numbers
 
 BATCH_BYTES: Final = 48 * 1024
 BATCH_CALLS: Final = 64
@@ -49,7 +47,7 @@ class Call(Protocol):
     def frame(self) -> bytes:
         """What is sent."""
 
-    def arrived(self, upstream: "Upstream", head: memoryview, numbers: memoryview) -> None:
+    def arrived(self, upstream: "Upstream", head: bytes, numbers: memoryview) -> None:
         """Its answer is here, or a frame that says that the call would have to wait."""
 
     def failed(self, upstream: "Upstream", error: ConnectionLostError | Problem) -> None:

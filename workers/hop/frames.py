@@ -6,8 +6,9 @@ Both ends are ours and the path names the version; still, nothing is believed: w
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
-from struct import Struct, pack, unpack_from
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -25,7 +26,12 @@ _LENGTHS: Final = Struct("<II")
 _COLD, _SCORED, _REFUSED = 0, 1, 2
 COLD: Final = _LENGTHS.pack(3, 0) + b"[0]"
 _TEXT: Final = frozenset({str})
+_NOTHING: Final[frozenset[bytes]] = frozenset()
+_NUMBERS: Final = np.dtype("<f8")
 MOST_USES: Final = 32_768  # of heads of answers that are remembered
+
+
+Frame = tuple[bytes, memoryview]  # head and numbers
 
 
 class Cold(NamedTuple):
@@ -41,18 +47,19 @@ def framed(head: object, *parts: bytes) -> bytes:
     return _LENGTHS.pack(len(spelled), sum(map(len, parts))) + spelled + b"".join(parts)
 
 
-def frames(body: bytes | memoryview) -> Iterator[tuple[memoryview, memoryview]]:
-    """Head and numbers of each frame. Raises HopInvalidError if the body does not end where a frame does."""
-    view, at = memoryview(body), 0
-    while at < len(view):
-        if len(view) - at < _LENGTHS.size:
-            raise HopInvalidError("a frame is cut short")
-        head, rest = _LENGTHS.unpack_from(view, at)
+def frames(body: bytes) -> Iterator[Frame]:
+    """The frames of a body. Raises HopInvalidError if it does not end where a frame does."""
+    view, at, size = memoryview(body), 0, len(body)
+    while at < size:
         start = at + _LENGTHS.size
-        at = start + head + rest
-        if at > len(view):
+        if start > size:
             raise HopInvalidError("a frame is cut short")
-        yield view[start : start + head], view[start + head : at]
+        head, rest = _LENGTHS.unpack_from(body, at)
+        numbers = start + head
+        at = numbers + rest
+        if at > size:
+            raise HopInvalidError("a frame is cut short")
+        yield body[start:numbers], view[numbers:at]
 
 
 def call_frame(call: ScoreCall, disabled: Iterable[bytes] = ()) -> bytes:
@@ -61,7 +68,7 @@ def call_frame(call: ScoreCall, disabled: Iterable[bytes] = ()) -> bytes:
     cells, text, exact = features.cells, features.text, features.exact
     plain = cells is not None and not text and not exact
     rows = len(features)
-    numbers = pack(f"<{len(cells)}d", *cells) if plain and cells is not None else features.matrix.tobytes()
+    numbers = _row(len(cells)).pack(*cells) if plain and cells is not None else features.matrix.tobytes()
     width = len(numbers) // (8 * rows)
     head = [
         call.group,
@@ -83,7 +90,7 @@ def call_frame(call: ScoreCall, disabled: Iterable[bytes] = ()) -> bytes:
     return framed(head, *parts)
 
 
-def read_call(head: memoryview, numbers: memoryview) -> ScoreCall:
+def read_call(head: bytes, numbers: memoryview) -> ScoreCall:
     """The call of a frame; every length and every row's key is checked.
 
     Raises:
@@ -100,7 +107,7 @@ def read_call(head: memoryview, numbers: memoryview) -> ScoreCall:
             key_rows=_key_rows(numbers, rows, width, len(keys)) if many else None,
             features=_features(numbers, rows, width, plain, many, text or (), exact or ()),
             max_level=_is(int, level),
-            disabled=frozenset(bytes.fromhex(identity) for identity in disabled or ()),
+            disabled=frozenset(map(bytes.fromhex, disabled)) if disabled else _NOTHING,
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise HopInvalidError(f"no call: {error}") from error
@@ -113,7 +120,7 @@ def _features(
     if rows < 1 or width < 1 or len(numbers) != 8 * cells + 4 * rows * bool(many) + 8 * rows * len(exact):
         raise HopInvalidError(f"{len(numbers)} bytes are not {rows} rows of {width} inputs")
     if plain and rows == 1:
-        return Features(None, cells=unpack_from(f"<{width}d", numbers))
+        return Features(None, cells=_row(width).unpack(numbers))
     matrix = np.frombuffer(numbers, dtype="<f8", count=cells).reshape(rows, width).copy()
     start = 8 * cells + 4 * rows * bool(many)
     columns = {
@@ -123,9 +130,14 @@ def _features(
     return Features(matrix, {_at(position, width): _column(column, rows) for position, column in text}, columns)
 
 
+@lru_cache(maxsize=256)
+def _row(width: int) -> Struct:
+    return Struct(f"<{width}d")
+
+
 def _keys(keys: Iterable[Iterable[Any]]) -> list[tuple[str, ...]]:
-    found = list(map(tuple, keys))
-    if not set(map(type, chain.from_iterable(found))) <= _TEXT:
+    found = [tuple(key) for key in keys]
+    if not set(map(type, found[0] if len(found) == 1 else chain.from_iterable(found))) <= _TEXT:
         raise HopInvalidError("a key's values are text")
     return found
 
@@ -177,23 +189,22 @@ class AnswerFrames:
     def __init__(self) -> None:
         self._uses: dict[bytes, tuple[ModelUse | None, ...]] = {}
 
-    def read(self, head: memoryview, numbers: memoryview) -> Answer:
+    def read(self, head: bytes, numbers: memoryview) -> Answer:
         """The answer of a frame. Raises HopInvalidError if it is none."""
-        spelled = bytes(head)
-        known = self._uses.get(spelled)
+        known = self._uses.get(head)
         try:
             if known is not None:  # one key, and nothing wrong
-                return ScoreAnswer(np.frombuffer(numbers, dtype="<f8").reshape(1, -1), known, {})
-            kind, *said = orjson.loads(spelled)
+                return ScoreAnswer(np.frombuffer(numbers, _NUMBERS).reshape(1, -1), known, {})
+            kind, *said = orjson.loads(head)
             if kind == _COLD:
                 return Cold()
             if kind == _REFUSED:
                 return problem_named(*said)
-            return self._scored(spelled, said, numbers)
+            return self._scored(head, said, numbers)
         except (ValueError, TypeError) as error:
             raise HopInvalidError(f"no answer: {error}") from error
 
-    def _scored(self, spelled: bytes, said: Sequence[Any], numbers: memoryview) -> ScoreAnswer:
+    def _scored(self, head: bytes, said: Sequence[Any], numbers: memoryview) -> ScoreAnswer:
         release, rows, width, told, refused = said
         uses = tuple(None if use is None else ModelUse(use[0], use[1], release, use[2], use[3]) for use in told)
         scores = np.frombuffer(numbers, dtype="<f8").reshape(rows, width)
@@ -201,5 +212,5 @@ class AnswerFrames:
         if rows == 1 and not problems:
             if len(self._uses) >= MOST_USES:
                 self._uses = {}
-            self._uses[spelled] = uses
+            self._uses[head] = uses
         return ScoreAnswer(scores, uses, problems)

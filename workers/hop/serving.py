@@ -13,7 +13,7 @@ from registry.errors import Problem
 from workers.client import ScoreAnswer, ScoreCall, WorkerClient
 from workers.errors import DeadlineError, HopInvalidError
 from workers.holdings import Holdings
-from workers.hop.frames import COLD, answer_frame, framed, frames, read_call
+from workers.hop.frames import COLD, Frame, answer_frame, framed, frames, read_call
 
 MOST_SECONDS: Final = 3600.0
 
@@ -81,7 +81,7 @@ class HopDesk:
             raise HopInvalidError(f"rows of {call.features.width} inputs are none of release {call.release}")
 
 
-def _one(body: bytes) -> list[tuple[memoryview, memoryview]]:
+def _one(body: bytes) -> list[Frame]:
     found = list(frames(body))
     if len(found) != 1:
         raise HopInvalidError(f"{len(found)} calls where one is taken")
