@@ -22,7 +22,7 @@ FEATURES = {"inputs": [{"name": "price"}, {"name": "feat"}], "outputs": [{"name"
 ROW = {"price": 1.0, "feat": 0.0}
 STORES = range(1, 6)
 LARGE = 99
-RATE = 100
+RATE = 40
 
 
 @pytest.fixture

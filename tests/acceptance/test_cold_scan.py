@@ -17,7 +17,7 @@ from tests.support.waiting import until
 HOT = 40
 STORES = range(1, 2501)  # the first of them are the hot ones
 BUDGET = 2 << 20
-RATE = 200
+RATE = 100
 BULK = 50
 EARLIER = 800  # of the scan: they take the places of what was loaded before anybody asked
 FIELDS = ("store", "brand", *ROW)

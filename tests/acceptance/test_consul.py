@@ -12,7 +12,7 @@ from tests.support.stores import GROUP, asking, import_stores, key, value
 from tests.support.waiting import seconds_until, until
 
 STORES = range(1, 9)
-RATE = 100
+RATE = 40
 predict = asking(STORES)
 
 

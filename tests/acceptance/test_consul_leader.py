@@ -20,8 +20,8 @@ pytestmark = pytest.mark.alone
 
 STORES = range(1, 10)
 CACHED = 9  # what the members say of themselves counts the hits of a cache, so it changes with every request
-RATE = 100
-LEASE_SECONDS = 2
+RATE = 40
+LEASE_SECONDS = 5
 MEMBERS = 3  # two servers and the builder
 SNAPSHOT = "/v1/discovery/snapshot"
 LOOKUP = f"/v1/discovery/lookup?group={GROUP}&store=1&brand=a"

@@ -21,7 +21,7 @@ from workers.segments.layout import LARGE_MODEL_BYTES
 STORES = range(1, 21)
 LARGE, LARGER = 41, 42  # too large for a segment, so fetched when they are asked for
 PLACE = 5000  # where in an answer the damage is: segments and large models are longer, all else is shorter
-RATE = 100
+RATE = 40
 # A load that fails is refused no longer than it takes to ask again; what could not be opened is looked for each second.
 SETTINGS = {"artifacts": "s3://models/tests", "failed_load_seconds": 0.1, "large_model_bytes": 1 << 20}
 

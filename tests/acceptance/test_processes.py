@@ -216,8 +216,7 @@ def test_a_killed_parent_leaves_no_orphan_and_the_home_can_be_served_again_at_on
         assert client.predict(GROUP, key(2), [ROW]).predictions == [1002.0]
         client.register(GROUP, key(2), constant(1502))
         seconds_until(lambda: client.predict(GROUP, key(2), [ROW]).predictions == [1502.0], 20, "a registration")
-        left = seconds_until(lambda: not living(family), 20, "the end of the orphans")
-        assert left < 20
+        seconds_until(lambda: not living(family), 20, "the end of the orphans")
 
 
 def refused(*arguments):

@@ -21,7 +21,7 @@ from tests.support.stores import GROUP, PREDICT, asking, import_stores, key, val
 from tests.support.waiting import seconds_until, until
 
 STORES = range(1, 9)
-RATE = 100
+RATE = 40
 predict = asking(STORES)
 PROMISED = 10.0  # a second is promised; a busy machine is given more
 

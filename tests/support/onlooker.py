@@ -7,7 +7,7 @@ from itertools import groupby
 
 from tests.support.ledger import Caller, Outcome
 
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.1
 
 
 class Onlooker:
