@@ -15,6 +15,7 @@ from registry.tasks import claim
 from registry.versions import count_heads, get_version
 from tests.support import models
 from tests.support.builders import GROUP, REAL, SCHEMA, BuilderHome, columns_of
+from tests.support.processes import descendants
 from tests.support.waiting import until
 from workers.builder.context import Bench, ClaimLostError
 from workers.builder.registering import register
@@ -329,6 +330,13 @@ def test_a_builder_ends_when_its_parent_is_gone(home):
     until(home.membership.members)
     parent.kill()
     until(lambda: not home.membership.members())
+
+
+def test_a_builder_that_has_nothing_to_do_keeps_one_child_ready_for_the_next_registration(home):
+    process = home.start_builder()
+    until(lambda: len(descendants(process.pid)) == 1)
+    process.terminate()
+    assert process.wait(60) == 0
 
 
 def test_another_builder_takes_over_what_a_dead_one_held_and_the_dead_one_can_finish_nothing(home):

@@ -33,6 +33,7 @@ ALIVE_SECONDS: Final = 0.25  # how long a look at the members is good for
 BUSY_SECONDS: Final = 0.5  # rest before a database that is away is asked again
 REPORT_SECONDS: Final = 30.0  # between two lines that say that the house's state is away
 IDLE_SECONDS: Final = 60.0  # without an import, then the children of imports end
+WARM_SECONDS: Final = 3.0  # without a registration, then a child is started for the next
 KEEP_TASKS_SECONDS: Final = 7 * 86_400.0  # how long the outcome of a task can be asked for
 MOST_CLAIMS: Final = 10  # a task that ended so many builders is not given to another
 
@@ -45,6 +46,13 @@ _REFUSE: Final[Mapping[TaskKind, Callable[[BuilderContext, Task, Mapping[str, An
     "prove": registering.refuse,
     "import": importing.refuse,
     "release": releasing.refuse,
+}
+# What a lane does that had no work for so long. A child that waits for the next registration is not started at once,
+# for its imports would hold up the processes that start with this one; the memory of an import's children is better
+# used by serving.
+_AT_REST: Final[Mapping[TaskKind, tuple[float, Callable[[Bench], None]]]] = {
+    "prove": (WARM_SECONDS, lambda bench: bench.interactive.warm()),
+    "import": (IDLE_SECONDS, Bench.close_bulk),
 }
 
 
@@ -72,7 +80,6 @@ class BuilderService:
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set: current short tasks are finished, a running import is abandoned."""
         with self._at_work(stop) as bench:
-            bench.interactive.warm()
             lanes = [threading.Thread(target=self._lane, args=(kind, bench), name=f"builder-{kind}") for kind in KINDS]
             for lane in lanes:
                 lane.start()
@@ -155,8 +162,9 @@ class BuilderService:
         """Wait until there is work of this kind, or no more is wanted."""
         with self._turn:
             self._resting.add(kind)
-        if not self._await_turn(kind, bench.stop, IDLE_SECONDS if kind == "import" else None):
-            bench.close_bulk()  # their memory is better used by serving
+        seconds, then = _AT_REST.get(kind, (None, None))
+        if not self._await_turn(kind, bench.stop, seconds) and then is not None:
+            then(bench)
             self._await_turn(kind, bench.stop, None)
         with self._turn:
             self._resting.discard(kind)
