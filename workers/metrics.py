@@ -22,6 +22,11 @@ LOAD_SECONDS: Final = Histogram(
     "Time to read, check, parse and bind one model",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0),
 )
+HOP_CALLS: Final = Counter(
+    "manymodels_hop_calls",
+    "Calls of gateways that a worker took, by whether they came together or alone",
+    ["way"],
+)
 SANDBOX_DEATHS: Final = Counter(
     "manymodels_sandbox_deaths", "Sandboxes that were ended by the model they ran, or because of it", ["reason"]
 )

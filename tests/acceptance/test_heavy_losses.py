@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 
 import pytest
 
@@ -12,12 +11,11 @@ from deploy.local.house import SERVICES, House
 from manymodels import Client
 from manymodels.errors import BusyError
 from manymodels.retries import PER_SECOND, SHARE, WINDOW_SECONDS
-from tests.support.clusters import SETTINGS, all_ask, callers_of_gateways, serving
+from tests.support.clusters import SETTINGS, all_ask, callers_of_gateways, counted, serving
 from tests.support.constant import ROW, constant
 from tests.support.disks import small_disk
 from tests.support.installed import needed
-from tests.support.ledger import Caller, failed, traffic
-from tests.support.shown import metric
+from tests.support.ledger import failed, traffic
 from tests.support.stores import GROUP, PREDICT, asking, flowing_on, key, value, wrong
 from tests.support.waiting import until
 from workers.segments.layout import LARGE_MODEL_BYTES
@@ -53,15 +51,6 @@ def house(tmp_path_factory):
 def client(house):
     with Client(house["gateway-1"].address) as made:
         yield made
-
-
-def counted(services, name):
-    """What each of some services has counted."""
-    found = []
-    for service in services:
-        with closing(Caller(service.port)) as caller:
-            found.append(metric(caller, f"{name}_total"))
-    return found
 
 
 def loads(house):

@@ -47,7 +47,7 @@ def house(far, tmp_path_factory):
             "AWS_ENDPOINT_URL": f"http://{far.host}:{relay.ports['bucket']}",
         }
         made.add(Kind("worker", settings=there, host=far.address, within=far.within))
-        with serving(made, STORES):
+        with serving(made, STORES, replicas=3):
             yield made
 
 

@@ -1,12 +1,13 @@
 """A cluster of real processes that serves a fleet of stores, and what its tests do to it."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
-from deploy.local.house import House
+from deploy.local.house import House, Service
 from manymodels import Client
 from tests.support.ledger import Caller
+from tests.support.shown import metric
 from tests.support.stores import import_stores, value
 from tests.support.waiting import until
 
@@ -48,3 +49,12 @@ def all_ask(house: House, wanted: int) -> None:
 def worker_states(client: Client) -> dict[str, str]:
     """How a gateway sees each worker, by its address."""
     return {member.uri: member.state for member in client.status().members if member.id.startswith("worker")}
+
+
+def counted(services: Sequence[Service], name: str) -> list[float]:
+    """What each of some services has counted; the counter's name without its ending."""
+    found = []
+    for service in services:
+        with closing(Caller(service.port)) as caller:
+            found.append(metric(caller, f"{name}_total"))
+    return found

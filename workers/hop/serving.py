@@ -14,8 +14,11 @@ from workers.client import ScoreAnswer, ScoreCall, WorkerClient
 from workers.errors import DeadlineError, HopInvalidError
 from workers.holdings import Holdings
 from workers.hop.frames import COLD, Frame, answer_frame, framed, frames, read_call
+from workers.metrics import HOP_CALLS
 
 MOST_SECONDS: Final = 3600.0
+_TOGETHER: Final = HOP_CALLS.labels("together")
+_ALONE: Final = HOP_CALLS.labels("alone")
 
 
 class HopDesk:
@@ -31,7 +34,9 @@ class HopDesk:
         Raises:
             HopInvalidError: if the body is not made of calls.
         """
-        return b"".join([self._now(read_call(head, numbers)) for head, numbers in frames(body)])
+        answers = [self._now(read_call(head, numbers)) for head, numbers in frames(body)]
+        _TOGETHER.inc(len(answers))
+        return b"".join(answers)
 
     def _now(self, call: ScoreCall) -> bytes:
         try:
@@ -51,6 +56,7 @@ class HopDesk:
         """
         [(head, numbers)] = _one(body)
         call = read_call(head, numbers)
+        _ALONE.inc()
         try:
             self._check(call)
             async with asyncio.timeout(min(max(seconds, 0.0), MOST_SECONDS)):
