@@ -26,6 +26,7 @@ from benchmarks.load import http_request, read_bodies
 
 READY: Final = b"GET /health/ready HTTP/1.1\r\nhost: bench\r\n\r\n"
 READY_SECONDS: Final = 0.1
+IDLE_SECONDS: Final = 60.0  # then a connection is not used again: servers close theirs after 75, maybe as we send
 DEADLINE: Final = 30.0
 _END: Final = b"\r\n\r\n"
 
@@ -81,21 +82,22 @@ class Server:
     def __init__(self, port: int) -> None:
         self.port = port
         self.ready = True
-        self._idle: deque[Connection] = deque()
+        self._idle: deque[tuple[float, Connection]] = deque()
 
     async def take(self) -> Connection:
         """A connection for one request. Raises OSError."""
         while self._idle:
-            connection = self._idle.pop()
-            if not connection.closed:
+            since, connection = self._idle.pop()
+            if not connection.closed and time.monotonic() - since < IDLE_SECONDS:
                 return connection
+            connection.close()
         _, made = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", self.port)
         return made
 
     def give(self, connection: Connection) -> None:
         """Take a connection back."""
         if not connection.closed:
-            self._idle.append(connection)
+            self._idle.append((time.monotonic(), connection))
 
     async def watch(self) -> None:
         """Look at its readiness again and again."""

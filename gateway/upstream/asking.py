@@ -170,8 +170,10 @@ class Asking:
 
     async def _ask(self, upstream: Upstream, path: bytes, *, patient: bool) -> Answer | ConnectionLostError:
         left = max(self._until - self._loop.time(), 0.01)
+        last = self._sends >= SENDS
         try:
-            return _told(self._means.answers.read(*await upstream.alone(path, self.frame, left, patient=patient)))
+            frame = await upstream.alone(path, self.frame, left, patient=patient, last=last)
+            return _told(self._means.answers.read(*frame))
         except (ConnectionLostError, Problem) as error:
             return error
 

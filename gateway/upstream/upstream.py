@@ -9,6 +9,7 @@ shares meanwhile. Of both, what would wait too long is refused when it comes.
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -87,6 +88,7 @@ class Upstream:
         self._opening = 0
         self._idle: list[Connection] = []
         self._used: set[Connection] = set()
+        self._last: dict[Connection, float] = {}  # of these, whose calls nobody else is asked for, and since when
         self._alone = asyncio.Semaphore(ALONE_CONNECTIONS)
         self._queued = 0  # calls that wait for a connection of their own
         self._gate_alone = Gate(queue_seconds)
@@ -104,8 +106,11 @@ class Upstream:
         self.in_flight += 1
         self._plan_flush()
 
-    async def alone(self, path: bytes, frame: bytes, seconds: float, *, patient: bool) -> Frame:
+    async def alone(self, path: bytes, frame: bytes, seconds: float, *, patient: bool, last: bool = False) -> Frame:
         """The answer to one call, waited for; by who is patient also where others would have to wait too long.
+
+        A call for which nobody is asked after this (`last`) is given up later than others should this worker hang: on a
+        machine with too much to do one worker after another seems to.
 
         Raises:
             ConnectionLostError: if the worker cannot be reached or the time is over.
@@ -117,7 +122,7 @@ class Upstream:
         self.in_flight += 1
         try:
             async with asyncio.timeout(seconds), self._turn():
-                return await self._ask_alone(path, frame, seconds)
+                return await self._ask_alone(path, frame, seconds, last=last)
         except TimeoutError as error:
             self.record.lost(self._loop.time())
             raise ConnectionLostError(f"no answer within {seconds:g} s", sent=True) from error
@@ -145,7 +150,7 @@ class Upstream:
             if self.record.probed(now, well=False):
                 log.warning("%s does not answer its health probes and is left out", self.uri)
             if self.record.hangs and self._others_are_well(self):
-                self.give_up("it does not answer its health probes")
+                self._give_up_hanging(now)
             return
         self.reluctant = body != WELL
         self.record.probed(self._loop.time(), well=status == 200)
@@ -154,6 +159,14 @@ class Upstream:
         """End all that is under way; it is tried elsewhere."""
         for connection in [*self._sharing, *self._used, *self._idle]:
             connection.give_up(why)
+        self._refuse_waiting(ConnectionLostError(why, sent=False))
+
+    def _give_up_hanging(self, now: float) -> None:
+        """End what is under way and can be tried elsewhere, and what was asked long ago."""
+        why = "it does not answer its health probes"
+        for connection in [*self._sharing, *self._used, *self._idle]:
+            if now - self._last.get(connection, -math.inf) > LOST_SECONDS:
+                connection.give_up(why)
         self._refuse_waiting(ConnectionLostError(why, sent=False))
 
     def close(self) -> None:
@@ -252,9 +265,11 @@ class Upstream:
         finally:
             self._alone.release()
 
-    async def _ask_alone(self, path: bytes, frame: bytes, seconds: float) -> Frame:
+    async def _ask_alone(self, path: bytes, frame: bytes, seconds: float, *, last: bool) -> Frame:
         connection = self._take_idle() or await self._open(CONNECT_SECONDS)
         self._used.add(connection)
+        if last:
+            self._last[connection] = self._loop.time()
         began, together = self._loop.time(), len(self._used)
         try:
             status, body = await connection.request(path, frame, b"%b: %d\r\n" % (DEADLINE, seconds * 1000))
@@ -263,6 +278,7 @@ class Upstream:
             raise
         finally:
             self._used.discard(connection)
+            self._last.pop(connection, None)
             if connection.is_busy:  # the caller has left, and an answer may still come
                 connection.give_up("its caller has left")
             elif not connection.closing:

@@ -357,6 +357,29 @@ def test_calls_that_wait_behind_a_late_one_are_tried_elsewhere_as_well(monkeypat
     run(work())
 
 
+def test_a_call_that_nobody_else_can_be_asked_for_is_given_up_only_where_its_worker_hangs_for_long(monkeypatch):
+    monkeypatch.setattr(upstreams, "PROBE_SECONDS", 0.05)
+
+    async def asked_of_a_second_that_hangs(script):
+        async with house(lambda *_: CLOSE, script) as ([_, second], found):
+            found[1].in_flight += 1
+            second.deaf = True
+            call = asyncio.ensure_future(asking(found).waiting(ALONE, CALL))
+            for _ in range(3):
+                await found[1].probe()
+            assert found[1].record.hangs
+            return await call
+
+    async def work():
+        answer = await asked_of_a_second_that_hangs(lambda path, calls: Late(0.3, good(path, calls)))
+        assert isinstance(answer, ScoreAnswer)
+        monkeypatch.setattr(upstreams, "LOST_SECONDS", 0.0)
+        with pytest.raises(WorkersUnreachableError):
+            await asked_of_a_second_that_hangs(lambda *_: HANG)
+
+    run(work())
+
+
 def test_where_no_worker_answers_its_probes_what_they_were_asked_is_not_given_up(monkeypatch):
     monkeypatch.setattr(upstreams, "PROBE_SECONDS", 0.05)
 
