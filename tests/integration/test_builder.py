@@ -17,6 +17,7 @@ from tests.support import models
 from tests.support.builders import GROUP, REAL, SCHEMA, BuilderHome, columns_of
 from tests.support.processes import descendants
 from tests.support.waiting import until
+from workers.builder import service
 from workers.builder.context import Bench, ClaimLostError
 from workers.builder.registering import register
 from workers.builder.release_build import build_release
@@ -337,6 +338,26 @@ def test_a_builder_that_has_nothing_to_do_keeps_one_child_ready_for_the_next_reg
     until(lambda: len(descendants(process.pid)) == 1)
     process.terminate()
     assert process.wait(60) == 0
+
+
+def test_a_builder_whose_child_could_not_be_started_while_it_rested_still_proves(home, monkeypatch):
+    tried = threading.Event()
+
+    def refused(_bench):
+        tried.set()
+        raise OSError("no memory for another process")
+
+    monkeypatch.setitem(service._AT_REST, "prove", (0.0, refused))
+    stop = threading.Event()
+    working = threading.Thread(target=BuilderService(home.context).run, args=(stop,))
+    working.start()
+    try:
+        assert tried.wait(60)
+        number = home.ask_to_register("store=1/brand=a", b"sum")
+        until(lambda: home.task(number).state == "done", 60)
+    finally:
+        stop.set()
+        working.join()
 
 
 def test_another_builder_takes_over_what_a_dead_one_held_and_the_dead_one_can_finish_nothing(home):

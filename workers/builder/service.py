@@ -150,24 +150,24 @@ class BuilderService:
     def _lane(self, kind: TaskKind, bench: Bench) -> None:
         while not bench.stop.is_set():
             try:
-                worked = self.step((kind,), bench)
+                if not self.step((kind,), bench):
+                    self._rest(kind, bench)
             except Exception as error:  # noqa: BLE001 - a lane that died would leave its kind of work undone
-                self._report("no work can be claimed", error)
+                self._report("no work can be claimed, or no child started for it", error)
                 bench.stop.wait(BUSY_SECONDS)
-                continue
-            if not worked:
-                self._rest(kind, bench)
 
     def _rest(self, kind: TaskKind, bench: Bench) -> None:
         """Wait until there is work of this kind, or no more is wanted."""
         with self._turn:
             self._resting.add(kind)
         seconds, then = _AT_REST.get(kind, (None, None))
-        if not self._await_turn(kind, bench.stop, seconds) and then is not None:
-            then(bench)
-            self._await_turn(kind, bench.stop, None)
-        with self._turn:
-            self._resting.discard(kind)
+        try:
+            if not self._await_turn(kind, bench.stop, seconds) and then is not None:
+                then(bench)
+                self._await_turn(kind, bench.stop, None)
+        finally:
+            with self._turn:
+                self._resting.discard(kind)
 
     def _await_turn(self, kind: TaskKind, stop: threading.Event, seconds: float | None) -> bool:
         with self._turn:
