@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from benchmarks import fleet
 from benchmarks.control import Control
 from benchmarks.front import front
-from benchmarks.ledger import Asked, Entry, entries
+from benchmarks.ledger import LEFT, Asked, Entry, entries
 from benchmarks.machine import Theft, machine
 from benchmarks.payloads import single, write_lines
 from benchmarks.processes import load
@@ -69,8 +70,13 @@ class Book:
         """The longest answer, in seconds, to what left around each moment."""
         return [max((one.took for one in self._around(moment)), default=0.0) for moment in moments]
 
-    def _around(self, moment: float) -> Iterator[Entry]:
-        return (one for one in self.entries if moment - BEFORE_SECONDS <= one.at < moment + AFTER_SECONDS)
+    def seconds_of_failure(self) -> list[int]:
+        """The seconds, from the first request on, in which what failed left."""
+        return sorted({int(one.at - self.entries[0].at) for one in self.entries if one.wrong is not None})
+
+    def _around(self, moment: float) -> Sequence[Entry]:
+        first = bisect_left(self.entries, moment - BEFORE_SECONDS, key=LEFT)
+        return self.entries[first : bisect_left(self.entries, moment + AFTER_SECONDS, key=LEFT)]
 
 
 class Loads:
@@ -204,8 +210,10 @@ def figures(name: str, books: Mapping[str, Book], moments: Sequence[float], stol
         for who, book in books.items()
     }
     for who, book in books.items():
-        for wrong, count in Counter(book.failures).most_common(3):
+        for wrong, count in Counter(one.partition(',"request_id"')[0] for one in book.failures).most_common(5):
             say(f"  {who}: {count} x {wrong[:200]}")
+        if book.failures:
+            say(f"  {who}: they left at {book.seconds_of_failure()} s")
     beside = f"{len(moments)} losses: {said['ours']}; tuned Envoy over the same workers: {said['envoy']}"
     if stolen >= NOTABLE:
         beside += f"; {stolen:.0%} of the processors' time went to other machines"

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from benchmarks.processes import run
 
@@ -14,6 +15,9 @@ class Entry(NamedTuple):
     at: float
     took: float
     wrong: str | None
+
+
+LEFT: Final = attrgetter("at")
 
 
 class Asked(NamedTuple):
@@ -32,12 +36,11 @@ class Asked(NamedTuple):
 
 
 def entries(said: str | bytes) -> list[Entry]:
-    """The ledger that a load has printed."""
-    return [Entry(*json.loads(line)) for line in said.splitlines()]
+    """The ledger that a load has printed, in the order in which its requests left."""
+    return sorted((Entry(*json.loads(line)) for line in said.splitlines()), key=LEFT)
 
 
 def outcomes(asked: Asked, *, rate: float, burst: int, seconds: float) -> list[Entry]:
     """What came of a load of so many seconds, in the order in which its requests left, counted from the first."""
     found = entries(run("open_load", [*asked.arguments(rate, burst), "--count", str(int(rate * seconds))]))
-    first = min(entry.at for entry in found)
-    return sorted(entry._replace(at=entry.at - first) for entry in found)
+    return [entry._replace(at=entry.at - found[0].at) for entry in found]

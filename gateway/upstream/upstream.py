@@ -150,22 +150,16 @@ class Upstream:
             if self.record.probed(now, well=False):
                 log.warning("%s does not answer its health probes and is left out", self.uri)
             if self.record.hangs and self._others_are_well(self):
-                self._give_up_hanging(now)
+                self.give_up("it does not answer its health probes")
             return
         self.reluctant = body != WELL
         self.record.probed(self._loop.time(), well=status == 200)
 
     def give_up(self, why: str) -> None:
-        """End all that is under way; it is tried elsewhere."""
+        """End what is under way and can be tried elsewhere, and what nobody else can be asked for but was long ago."""
+        long_ago = self._loop.time() - LOST_SECONDS
         for connection in [*self._sharing, *self._used, *self._idle]:
-            connection.give_up(why)
-        self._refuse_waiting(ConnectionLostError(why, sent=False))
-
-    def _give_up_hanging(self, now: float) -> None:
-        """End what is under way and can be tried elsewhere, and what was asked long ago."""
-        why = "it does not answer its health probes"
-        for connection in [*self._sharing, *self._used, *self._idle]:
-            if now - self._last.get(connection, -math.inf) > LOST_SECONDS:
+            if self._last.get(connection, -math.inf) < long_ago:
                 connection.give_up(why)
         self._refuse_waiting(ConnectionLostError(why, sent=False))
 
@@ -268,9 +262,9 @@ class Upstream:
     async def _ask_alone(self, path: bytes, frame: bytes, seconds: float, *, last: bool) -> Frame:
         connection = self._take_idle() or await self._open(CONNECT_SECONDS)
         self._used.add(connection)
-        if last:
-            self._last[connection] = self._loop.time()
         began, together = self._loop.time(), len(self._used)
+        if last:
+            self._last[connection] = began
         try:
             status, body = await connection.request(path, frame, b"%b: %d\r\n" % (DEADLINE, seconds * 1000))
         except ConnectionLostError:

@@ -1,5 +1,4 @@
-"""What holds for all acceptance tests: those that look at the clock are only believed on a machine that has its
-processors.
+"""What holds for all acceptance tests: those that want the machine for themselves are believed only where they had it.
 
 A test marked `alone` that fails is run again, twice at most, where the machine lacked a good part of its processors'
 time meanwhile because the one that it runs on gave them to others. Nothing else is ever run again.

@@ -11,7 +11,7 @@ from deploy.local.house import SERVICES, House
 from manymodels import Client
 from manymodels.errors import BusyError
 from manymodels.retries import PER_SECOND, SHARE, WINDOW_SECONDS
-from tests.support.clusters import SETTINGS, all_ask, callers_of_gateways, counted, serving
+from tests.support.clusters import SETTINGS, all_ask, callers_of_gateways, counting, serving
 from tests.support.constant import ROW, constant
 from tests.support.disks import small_disk
 from tests.support.installed import needed
@@ -53,14 +53,9 @@ def client(house):
         yield made
 
 
-def loads(house):
-    """How many models each worker has loaded natively."""
-    return counted(house.of("worker"), "manymodels_model_loads")
-
-
 def test_a_cold_model_that_many_ask_for_at_once_is_loaded_once_a_worker(house):
     all_ask(house, 3)
-    before = loads(house)
+    loads = counting(house.of("worker"), "manymodels_model_loads_total")
     body = {"key": key(LARGE[0]), "instances": [ROW]}
     with callers_of_gateways(house, times=8) as callers, ThreadPoolExecutor(len(callers)) as threads:
         rounds = 1000 // len(callers) + 1
@@ -68,7 +63,7 @@ def test_a_cold_model_that_many_ask_for_at_once_is_loaded_once_a_worker(house):
         outcomes = [outcome for one in asked for outcome in one.result()]
     assert len(outcomes) >= 1000
     assert wrong(outcomes) == []
-    assert all(after - first in (0, 1) for first, after in zip(before, loads(house), strict=True))
+    assert set(loads()) <= {0, 1}
 
 
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
@@ -96,7 +91,7 @@ def test_a_cold_model_without_its_bucket_is_refused_by_its_deadline_and_warm_one
 def test_what_every_worker_refuses_is_asked_for_hardly_more_often_than_once(house):
     all_ask(house, 3)
     body = {"key": key(LARGE[3]), "instances": [ROW]}
-    before, began = counted(house.of("gateway"), "manymodels_hop_retries"), time.monotonic()
+    retries, began = counting(house.of("gateway"), "manymodels_hop_retries_total"), time.monotonic()
     house.bucket.kill()
     try:
         with callers_of_gateways(house, times=8) as callers, ThreadPoolExecutor(len(callers)) as threads:
@@ -105,12 +100,9 @@ def test_what_every_worker_refuses_is_asked_for_hardly_more_often_than_once(hous
     finally:
         house.bucket.start()
     taken = time.monotonic() - began
-    retries = [
-        after - first
-        for first, after in zip(before, counted(house.of("gateway"), "manymodels_hop_retries"), strict=True)
-    ]
-    assert {outcome.status for outcome in outcomes} <= {429, 503}  # many at once may be too many
-    assert 0 < sum(retries) <= SHARE * len(outcomes) + len(retries) * PER_SECOND * (WINDOW_SECONDS + taken)
+    again = retries()
+    assert {outcome.status for outcome in outcomes} == {503}
+    assert 0 < sum(again) <= SHARE * len(outcomes) + len(again) * PER_SECOND * (WINDOW_SECONDS + taken)
 
 
 def test_a_worker_whose_disk_is_too_small_for_its_models_costs_no_request_and_keeps_nothing_half(house, client):

@@ -1,6 +1,6 @@
 """A cluster of real processes that serves a fleet of stores, and what its tests do to it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -51,10 +51,15 @@ def worker_states(client: Client) -> dict[str, str]:
     return {member.uri: member.state for member in client.status().members if member.id.startswith("worker")}
 
 
-def counted(services: Sequence[Service], name: str) -> list[float]:
-    """What each of some services has counted; the counter's name without its ending."""
-    found = []
-    for service in services:
-        with closing(Caller(service.port)) as caller:
-            found.append(metric(caller, f"{name}_total"))
-    return found
+def counting(services: Sequence[Service], name: str) -> Callable[[], list[float]]:
+    """Tells what each of some services has counted since; the counter's name as /metrics spells it."""
+
+    def counted() -> list[float]:
+        found = []
+        for service in services:
+            with closing(Caller(service.port)) as caller:
+                found.append(metric(caller, name))
+        return found
+
+    before = counted()
+    return lambda: [now - then for now, then in zip(counted(), before, strict=True)]

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.upstream import upstream as upstreams
 from gateway.upstream.asking import Asking, Means
+from gateway.upstream.health import PROBES
 from gateway.upstream.routes import choose
 from gateway.upstream.upstream import Upstream
 from manymodels.retries import PER_SECOND, WINDOW_SECONDS, RetryBudget
@@ -291,16 +292,22 @@ def test_workers_that_all_refuse_are_asked_hardly_more_often_than_without_a_seco
     run(work())
 
 
+async def found_hanging(worker, upstream):
+    """From now on a worker answers no probe, and its upstream knows."""
+    worker.deaf = True
+    for _ in range(PROBES):
+        await upstream.probe()
+    assert upstream.record.hangs
+
+
 def test_a_worker_that_answers_no_probe_gives_up_what_it_was_asked(monkeypatch):
     monkeypatch.setattr(upstreams, "PROBE_SECONDS", 0.05)
 
     async def work():
         async with house(lambda *_: HANG, good) as ([worker, _], found):
             found[1].in_flight += 1
-            worker.deaf = True
             call = asyncio.ensure_future(asking(found).waiting(ALONE, CALL))
-            for _ in range(2):
-                await found[0].probe()
+            await found_hanging(worker, found[0])
             assert isinstance(await call, ScoreAnswer)
 
     run(work())
@@ -363,11 +370,8 @@ def test_a_call_that_nobody_else_can_be_asked_for_is_given_up_only_where_its_wor
     async def asked_of_a_second_that_hangs(script):
         async with house(lambda *_: CLOSE, script) as ([_, second], found):
             found[1].in_flight += 1
-            second.deaf = True
             call = asyncio.ensure_future(asking(found).waiting(ALONE, CALL))
-            for _ in range(3):
-                await found[1].probe()
-            assert found[1].record.hangs
+            await found_hanging(second, found[1])
             return await call
 
     async def work():
@@ -385,11 +389,8 @@ def test_where_no_worker_answers_its_probes_what_they_were_asked_is_not_given_up
 
     async def work():
         async with house(lambda path, calls: Late(0.3, good(path, calls)), others=False) as ([worker], found):
-            worker.deaf = True
             call = asking(found).begin(CALL)
-            for _ in range(3):
-                await found[0].probe()
-            assert found[0].record.hangs
+            await found_hanging(worker, found[0])
             assert isinstance(await call, ScoreAnswer)
 
     run(work())
