@@ -14,7 +14,7 @@ import pytest
 from deploy.local.house import House
 from manymodels import Client
 from manymodels.errors import ApiError
-from tests.support.clusters import SETTINGS, all_ask, callers_of_gateways, counting, serving
+from tests.support.clusters import REPLICAS, SETTINGS, all_ask, all_hold, callers_of_gateways, counting, serving
 from tests.support.constant import ROW, constant
 from tests.support.front import callers_of_front
 from tests.support.installed import needed
@@ -26,7 +26,6 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.alone
 
 STORES = range(1, 33)
-REPLICAS = 2  # of a shard, among three workers
 RATE = 100
 GATEWAYS = ("gateway-1", "gateway-2")
 WORKERS = ("worker-1", "worker-2", "worker-3")
@@ -56,6 +55,7 @@ def callers(house):
 
 def serving_all(house, client):
     """The workers that serve the fleet, which is so small that it is one shard."""
+    all_hold(house, STORES, REPLICAS)
     asked = {member.uri for member in client.lookup(GROUP, key(1)).members}
     found = [name for name in WORKERS if house[name].address in asked]
     assert len(found) == REPLICAS
