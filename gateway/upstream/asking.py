@@ -40,6 +40,7 @@ class Asking:
         "_loop",
         "_means",
         "_out",
+        "_paid",
         "_sends",
         "_spread",
         "_tasks",
@@ -61,6 +62,7 @@ class Asking:
         self._tried: list[Upstream] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._sends = 0
+        self._paid = False  # whether the budget has given its second try
         self._out = 0  # tries under way, of such a call
         self._is_late = False
         self._failed: Problem | None = None
@@ -182,10 +184,11 @@ class Asking:
         upstream = choose(self._candidates, self._tried, now, self._spread)
         if upstream is None or self._sends >= SENDS or now >= self._until:
             raise self._failed or WorkersUnreachableError("there is no worker that serves this key now")
-        if self._sends:
+        if self._sends and not self._paid:
             if not self._means.budget.take(now):
                 REFUSED_RETRIES.inc()
                 raise self._failed or WorkersUnreachableError("too many calls are being tried again already")
+            self._paid = True
             RETRIES.inc()
         self._tried.append(upstream)
         self._sends += 1

@@ -30,6 +30,7 @@ class Record:
         until: monotonic seconds until which it is left out at least; 0 is not at all.
         in_a_row: ejections without a quiet time in between.
         well: whether its last probe succeeded.
+        absent: whether its last connection could not be opened: nobody is there, or nobody can get there.
         latency: running mean in seconds of calls that needed no waiting.
     """
 
@@ -38,6 +39,7 @@ class Record:
     failures: int = 0
     failed_probes: int = 0
     well: bool = False
+    absent: bool = False
     latency: float = 0.0
     samples: int = 0
 
@@ -51,7 +53,7 @@ class Record:
 
     def unreachable(self, now: float) -> None:
         """A connection was refused: nobody is there, and that needs no second opinion."""
-        self.well = False
+        self.well, self.absent = False, True
         self.eject(now)
 
     def lost(self, now: float) -> None:

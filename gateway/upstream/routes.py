@@ -76,8 +76,8 @@ def choose(candidates: Sequence[Upstream], tried: Collection[Upstream], now: flo
     """The worker to ask: of the first `spread` that are well and untried the one with the fewest calls in flight.
 
     Those that are left out, or about to stop, are asked when no other is left, and when so many are left out that
-    it cannot be they; but who answers no probe only where nobody does. None if all were tried. Of equals each has its
-    turn.
+    it cannot be they; but who answers no probe only where nobody does, and of those who refuses connections last: it
+    has no call in flight and would draw all. None if all were tried. Of equals each has its turn.
     """
     first = candidates[:spread]
     for one in first:
@@ -95,7 +95,7 @@ def _left(candidates: Sequence[Upstream], tried: Collection[Upstream], now: floa
     left = [one for one in candidates if one not in tried]
     well = [one for one in left if not one.record.is_out(now) and not one.reluctant]
     if not well or is_panic([one.record for one in candidates], now):
-        well = [one for one in left if one.record.well] or left
+        well = [one for one in left if one.record.well] or [one for one in left if not one.record.absent] or left
     return well
 
 

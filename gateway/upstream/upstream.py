@@ -302,10 +302,12 @@ class Upstream:
 
     async def _open(self, seconds: float) -> Connection:
         try:
-            return await open_connection(self._host, self._port, seconds, self._lost)
+            opened = await open_connection(self._host, self._port, seconds, self._lost)
         except ConnectionLostError:
             self.record.unreachable(self._loop.time())
             raise
+        self.record.absent = False
+        return opened
 
     def _refuse_waiting(self, error: ConnectionLostError) -> None:
         waiting, self._waiting = self._waiting, deque()

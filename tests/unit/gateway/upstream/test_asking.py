@@ -10,6 +10,7 @@ import pytest
 
 from gateway.upstream import upstream as upstreams
 from gateway.upstream.asking import Asking, Means
+from gateway.upstream.connection import ConnectionLostError
 from gateway.upstream.health import PROBES
 from gateway.upstream.routes import choose
 from gateway.upstream.upstream import Upstream
@@ -228,6 +229,24 @@ def test_workers_that_refuse_connections_are_passed_over_at_no_cost():
     run(work())
 
 
+def test_a_second_try_that_meets_workers_that_refuse_connections_takes_from_the_budget_once():
+    async def work():
+        budget = RetryBudget()
+        async with house(lambda *_: CLOSE, good, good, good) as (_, found):
+            for number, one in enumerate(found):
+                one.in_flight += number  # so that they are asked in this order
+            for one in found[1:3]:
+                one._port = 9  # where nobody listens
+                one.give_up("gone")
+            for _ in range(PER_SECOND * WINDOW_SECONDS):
+                assert budget.take(asyncio.get_running_loop().time())
+            call = Asking(Means(budget, AnswerFrames(), 5.0), tuple(found), 4)  # and one more for having begun
+            assert isinstance(await call.begin(CALL), ScoreAnswer)
+            assert not budget.take(asyncio.get_running_loop().time())
+
+    run(work())
+
+
 def test_without_budget_nothing_is_sent_again():
     async def work():
         async with house(lambda *_: CLOSE, good) as ([_, other], found):
@@ -270,6 +289,27 @@ def test_where_most_are_left_out_those_that_answer_no_probe_are_asked_last():
             assert choose(found, found[:1], now, 3) in found[1:]
             found[1].record.well = True  # it answers now, and is left out for a while all the same
             assert {choose(found, [], now, 3) for _ in range(9)} == set(found[:2])
+
+    run(work())
+
+
+def test_where_nobody_answers_a_probe_those_that_refuse_connections_are_asked_last():
+    async def work():
+        async with house(good, good, good) as (_, found):
+            now = asyncio.get_running_loop().time()
+            for one in found[1:]:
+                one.record.probed(now, well=False)
+                one.record.probed(now, well=False)
+                one.in_flight += 1
+            there = found[0]._port
+            found[0]._port = 9  # where nobody listens
+            with pytest.raises(ConnectionLostError):
+                await found[0]._open(1.0)
+            assert {choose(found, [], now, 3) for _ in range(9)} == set(found[1:])
+            assert choose(found, found[1:], now, 3) is found[0]
+            found[0]._port = there
+            await found[0]._open(1.0)
+            assert {choose(found, [], now, 3) for _ in range(9)} == {found[0]}
 
     run(work())
 
