@@ -36,7 +36,6 @@ class Asking:
         "_answered",
         "_candidates",
         "_failed",
-        "_is_late",
         "_loop",
         "_means",
         "_out",
@@ -62,9 +61,8 @@ class Asking:
         self._tried: list[Upstream] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._sends = 0
-        self._paid = False  # whether the budget has given its second try
+        self._paid: bool | None = None  # whether the budget has given its second try, once it was asked
         self._out = 0  # tries under way, of such a call
-        self._is_late = False
         self._failed: Problem | None = None
         means.budget.called(now)
 
@@ -111,9 +109,7 @@ class Asking:
 
     def late(self) -> None:
         """See `Call`."""
-        if not self._is_late:
-            self._is_late = True
-            self._ask_beside()
+        self._ask_beside()
 
     def _ask_beside(self) -> None:
         """The first try takes long: ask another worker as well, if there is one and the budget allows.
@@ -172,9 +168,8 @@ class Asking:
 
     async def _ask(self, upstream: Upstream, path: bytes, *, patient: bool) -> Answer | ConnectionLostError:
         left = max(self._until - self._loop.time(), 0.01)
-        last = self._sends >= SENDS
         try:
-            frame = await upstream.alone(path, self.frame, left, patient=patient, last=last)
+            frame = await upstream.alone(path, self.frame, left, patient=patient, may_leave=self._may_leave)
             return _told(self._means.answers.read(*frame))
         except (ConnectionLostError, Problem) as error:
             return error
@@ -184,15 +179,30 @@ class Asking:
         upstream = choose(self._candidates, self._tried, now, self._spread)
         if upstream is None or self._sends >= SENDS or now >= self._until:
             raise self._failed or WorkersUnreachableError("there is no worker that serves this key now")
-        if self._sends and not self._paid:
-            if not self._means.budget.take(now):
-                REFUSED_RETRIES.inc()
-                raise self._failed or WorkersUnreachableError("too many calls are being tried again already")
-            self._paid = True
-            RETRIES.inc()
+        if self._sends and not self._pay(now):
+            raise self._failed or WorkersUnreachableError("too many calls are being tried again already")
         self._tried.append(upstream)
         self._sends += 1
         return upstream
+
+    def _may_leave(self) -> bool:
+        """Whether there is another worker for this call, and the budget gives it a second try."""
+        now = self._loop.time()
+        if self._sends >= SENDS or choose(self._candidates, self._tried, now, self._spread) is None:
+            return False
+        return self._pay(now)
+
+    def _pay(self, now: float) -> bool:
+        """Whether the budget gives this call its second try: once, however many refuse connections on the way."""
+        if self._paid:
+            return True
+        given = self._means.budget.take(now)
+        if given:
+            RETRIES.inc()
+        elif self._paid is None:
+            REFUSED_RETRIES.inc()
+        self._paid = given
+        return given
 
     def _note(self, answer: Answer | ConnectionLostError) -> None:
         """Take down what a try came to. Raises it, where another worker would say the same."""

@@ -9,7 +9,6 @@ shares meanwhile. Of both, what would wait too long is refused when it comes.
 
 import asyncio
 import logging
-import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -40,6 +39,8 @@ LOST_SECONDS: Final = 10.0  # one that takes longer never comes
 PROBE_SECONDS: Final = 0.12
 LATE_SECONDS: Final = 0.06  # after which the end of a probe is noticed only where this process has too much to do
 
+_Sent = asyncio.Future[tuple[int, bytes]]  # status and body to come
+
 
 class Call(Protocol):
     """One that goes together with others, and is told itself what comes of it: a future for each would cost more."""
@@ -55,7 +56,7 @@ class Call(Protocol):
         """The worker could not be reached or is given up, or refused the whole request. As `arrived`, never at once."""
 
     def late(self) -> None:
-        """It has taken long and goes on. May be told more than once."""
+        """It has taken long and goes on; told again and again while its worker hangs."""
 
 
 class Upstream:
@@ -87,8 +88,10 @@ class Upstream:
         self._sharing: list[Connection] = []
         self._opening = 0
         self._idle: list[Connection] = []
-        self._used: set[Connection] = set()
-        self._last: dict[Connection, float] = {}  # of these, whose calls nobody else is asked for, and since when
+        self._together: dict[_Sent, Sequence[Call]] = {}  # calls under way, also where no others join them any more
+        self._used: dict[
+            Connection, tuple[float, Callable[[], bool]]
+        ] = {}  # calls of `alone`: since when, may it leave
         self._alone = asyncio.Semaphore(ALONE_CONNECTIONS)
         self._queued = 0  # calls that wait for a connection of their own
         self._gate_alone = Gate(queue_seconds)
@@ -106,11 +109,13 @@ class Upstream:
         self.in_flight += 1
         self._plan_flush()
 
-    async def alone(self, path: bytes, frame: bytes, seconds: float, *, patient: bool, last: bool = False) -> Frame:
+    async def alone(
+        self, path: bytes, frame: bytes, seconds: float, *, patient: bool, may_leave: Callable[[], bool]
+    ) -> Frame:
         """The answer to one call, waited for; by who is patient also where others would have to wait too long.
 
-        A call for which nobody is asked after this (`last`) is given up later than others should this worker hang: on a
-        machine with too much to do one worker after another seems to.
+        Should this worker hang, `may_leave` is asked, again and again, whether the call is to be given up here because
+        it may go elsewhere.
 
         Raises:
             ConnectionLostError: if the worker cannot be reached or the time is over.
@@ -122,7 +127,7 @@ class Upstream:
         self.in_flight += 1
         try:
             async with asyncio.timeout(seconds), self._turn():
-                return await self._ask_alone(path, frame, seconds, last=last)
+                return await self._ask_alone(path, frame, seconds, may_leave)
         except TimeoutError as error:
             self.record.lost(self._loop.time())
             raise ConnectionLostError(f"no answer within {seconds:g} s", sent=True) from error
@@ -156,11 +161,22 @@ class Upstream:
         self.record.probed(self._loop.time(), well=status == 200)
 
     def give_up(self, why: str) -> None:
-        """End what is under way and can be tried elsewhere, and what nobody else can be asked for but was long ago."""
-        long_ago = self._loop.time() - LOST_SECONDS
-        for connection in [*self._sharing, *self._used, *self._idle]:
-            if self._last.get(connection, -math.inf) < long_ago:
+        """The worker hangs: what waits goes elsewhere, and of what is under way as much as may; the rest stays.
+
+        For to a machine with too much to do one worker after another seems to hang, and what nobody else may be asked
+        for would only be lost. What is under way goes on without others joining it.
+        """
+        for connection in [*self._sharing, *self._idle]:
+            if not connection.is_busy:
                 connection.give_up(why)
+        self._sharing = []
+        long_ago = self._loop.time() - LOST_SECONDS
+        for connection, (began, may_leave) in list(self._used.items()):
+            if began < long_ago or may_leave():
+                connection.give_up(why)
+        for batch in self._together.values():
+            for call in batch:
+                call.late()
         self._refuse_waiting(ConnectionLostError(why, sent=False))
 
     def close(self) -> None:
@@ -200,7 +216,8 @@ class Upstream:
             self._loop.call_later(TRY_SECONDS, self._is_late, batch),
             self._loop.call_later(LOST_SECONDS, connection.give_up, f"no answer within {LOST_SECONDS:g} s"),
         ]
-        sent.add_done_callback(partial(self._arrived, batch, self._loop.time(), self._sent, timers))
+        self._together[sent] = batch
+        sent.add_done_callback(partial(self._arrived, connection, self._loop.time(), self._sent, timers))
 
     def _is_late(self, batch: Sequence[Call]) -> None:
         """A request takes long, and those that wait behind it will: their callers may ask elsewhere besides."""
@@ -210,19 +227,22 @@ class Upstream:
 
     def _arrived(
         self,
-        batch: Sequence[Call],
+        connection: Connection,
         began: float,
         together: int,
         timers: Sequence[asyncio.TimerHandle],
-        sent: "asyncio.Future[tuple[int, bytes]]",
+        sent: _Sent,
     ) -> None:
         for timer in timers:
             timer.cancel()
+        batch = self._together.pop(sent)
         self.in_flight -= len(batch)
         self._sent -= len(batch)
         now = self._loop.time()
         # In that time it answered those of the other connection as well; or did not, and it takes as long at least.
         self._gate.answered(now, now - began, together, behind=len(self._waiting))
+        if connection not in self._sharing:
+            connection.give_up("its worker hung meanwhile")
         if self._waiting:
             self._plan_flush()
         try:
@@ -259,20 +279,18 @@ class Upstream:
         finally:
             self._alone.release()
 
-    async def _ask_alone(self, path: bytes, frame: bytes, seconds: float, *, last: bool) -> Frame:
+    async def _ask_alone(self, path: bytes, frame: bytes, seconds: float, may_leave: Callable[[], bool]) -> Frame:
         connection = self._take_idle() or await self._open(CONNECT_SECONDS)
-        self._used.add(connection)
-        began, together = self._loop.time(), len(self._used)
-        if last:
-            self._last[connection] = began
+        began = self._loop.time()
+        self._used[connection] = began, may_leave
+        together = len(self._used)
         try:
             status, body = await connection.request(path, frame, b"%b: %d\r\n" % (DEADLINE, seconds * 1000))
         except ConnectionLostError:
             self.record.lost(self._loop.time())
             raise
         finally:
-            self._used.discard(connection)
-            self._last.pop(connection, None)
+            del self._used[connection]
             if connection.is_busy:  # the caller has left, and an answer may still come
                 connection.give_up("its caller has left")
             elif not connection.closing:

@@ -353,6 +353,72 @@ def test_a_worker_that_answers_no_probe_gives_up_what_it_was_asked(monkeypatch):
     run(work())
 
 
+def begun(asked):
+    return asked.begin(CALL)
+
+
+def waited_for(asked):
+    return asyncio.ensure_future(asked.waiting(ALONE, CALL))
+
+
+@pytest.mark.parametrize("asked", [begun, waited_for])
+def test_what_a_hanging_worker_was_asked_stays_with_it_while_the_budget_gives_no_second_try(monkeypatch, asked):
+    monkeypatch.setattr(upstreams, "PROBE_SECONDS", 0.05)
+
+    async def work():
+        async with house(lambda path, calls: Late(0.4, good(path, calls)), good) as ([worker, other], found):
+            found[1].in_flight += 1
+            call = asked(asking_without_budget(found))
+            await found_hanging(worker, found[0])
+            await found[0].probe()
+            assert not call.done()
+            assert isinstance(await call, ScoreAnswer)
+            assert [path for path, _ in other.seen] == [HEALTH]
+
+    run(work())
+
+
+@pytest.mark.parametrize("asked", [begun, waited_for])
+def test_what_a_hanging_worker_was_asked_goes_elsewhere_as_soon_as_the_budget_gives_it_a_second_try(monkeypatch, asked):
+    monkeypatch.setattr(upstreams, "PROBE_SECONDS", 0.05)
+
+    async def work():
+        budget = RetryBudget()
+        async with house(lambda *_: HANG, good) as ([worker, _], found):
+            found[1].in_flight += 1
+            call = asked(asking(found, budget=budget))
+            while budget.take(asyncio.get_running_loop().time()):
+                pass
+            await found_hanging(worker, found[0])
+            await found[0].probe()
+            assert not call.done()
+            budget.called(asyncio.get_running_loop().time(), 100)
+            await found[0].probe()
+            assert isinstance(await asyncio.wait_for(call, 2.0), ScoreAnswer)
+
+    run(work())
+
+
+def test_a_worker_that_answers_again_is_asked_on_connections_that_wait_for_nothing(monkeypatch):
+    monkeypatch.setattr(upstreams, "PROBE_SECONDS", 0.05)
+    hanging = [True]
+
+    async def work():
+        async with house(lambda path, calls: HANG if hanging[0] else good(path, calls), good) as ([worker, _], found):
+            found[1].in_flight += 1
+            calls = [asking(found).begin(CALL)]
+            await found_hanging(worker, found[0])
+            worker.deaf = hanging[0] = False
+            await found[0].probe()
+            found[1].in_flight += 10
+            calls += [asking(found[:1]).begin(CALL) for _ in range(3)]
+            assert all(
+                isinstance(answer, ScoreAnswer) for answer in await asyncio.wait_for(asyncio.gather(*calls), 2.0)
+            )
+
+    run(work())
+
+
 def test_a_late_answer_is_taken_where_no_other_could_be_asked(monkeypatch):
     monkeypatch.setattr(upstreams, "TRY_SECONDS", 0.05)
 
