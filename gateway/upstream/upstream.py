@@ -40,6 +40,7 @@ PROBE_SECONDS: Final = 0.12
 LATE_SECONDS: Final = 0.06  # after which the end of a probe is noticed only where this process has too much to do
 
 _Sent = asyncio.Future[tuple[int, bytes]]  # status and body to come
+_Alone = tuple[float, Callable[[], bool]]  # since when a call goes alone, and what tells whether it may leave
 
 
 class Call(Protocol):
@@ -89,9 +90,7 @@ class Upstream:
         self._opening = 0
         self._idle: list[Connection] = []
         self._together: dict[_Sent, Sequence[Call]] = {}  # calls under way, also where no others join them any more
-        self._used: dict[
-            Connection, tuple[float, Callable[[], bool]]
-        ] = {}  # calls of `alone`: since when, may it leave
+        self._used: dict[Connection, _Alone] = {}
         self._alone = asyncio.Semaphore(ALONE_CONNECTIONS)
         self._queued = 0  # calls that wait for a connection of their own
         self._gate_alone = Gate(queue_seconds)
@@ -174,9 +173,10 @@ class Upstream:
         for connection, (began, may_leave) in list(self._used.items()):
             if began < long_ago or may_leave():
                 connection.give_up(why)
-        for batch in self._together.values():
-            for call in batch:
-                call.late()
+        for sent, batch in self._together.items():
+            if not sent.done():
+                for call in batch:
+                    call.late()
         self._refuse_waiting(ConnectionLostError(why, sent=False))
 
     def close(self) -> None:
