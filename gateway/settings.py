@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     max_json_rows: int = Field(default=100_000, ge=1, description="rows of one JSON bulk")
     max_arrow_rows: int = Field(default=2_000_000, ge=1, description="rows of one Arrow bulk")
     max_in_flight: int = Field(default=2048, ge=1, description="predicts under way in one process; past it 429")
-    queue_seconds: float = Field(default=0.5, gt=0, description="of work may lie before a predict; past it 429")
+    queue_seconds: float = Field(default=1.0, gt=0, description="of work may lie before a predict; past it 429")
     max_bulk_in_flight: int = Field(default=32, ge=1, description="bulks under way in one process; past it 429")
     max_hops_in_flight: int = Field(
         default=256, ge=1, description="gateways' calls under way in one worker process that may have to wait"
