@@ -7,7 +7,9 @@ builder does the work instead.
 
 import asyncio
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -27,8 +29,8 @@ from gateway.settings import Settings, read_settings
 from registry.database import migrate
 from registry.errors import AwayError
 from registry.home import Home
-from workers.builder.context import BuilderContext, BuilderSettings
-from workers.builder.service import BuilderService
+from workers.builder.context import Bench, BuilderContext, BuilderSettings
+from workers.builder.service import IDLE_SECONDS, BuilderService
 
 log = logging.getLogger("manymodels.gateway")
 
@@ -46,7 +48,8 @@ class House:
         self._assembly = Assembly(home, settings, SERVE, uri=None, wake_builder=self._wake_builder)
         context = self._assembly.context
         work = BuilderContext(context.database, context.store, context.membership, building)
-        self._builder = _OfflineBuilder(BuilderService(work), self._is_built_elsewhere)
+        bench = Bench.of(building, threading.Event())
+        self._builder = _OfflineBuilder(BuilderService(work), bench, self._is_built_elsewhere)
         self._front = Front(context)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="house", daemon=True)
@@ -105,12 +108,13 @@ class _OfflineBuilder:
     """A builder that works from when it is first woken until the home is closed, in a thread of its own.
 
     Work that another builder may still take is left to it: a server's does it, and one that was killed is found dead
-    before long.
+    before long. Its children wait for more work for a while, because their imports take seconds.
     """
 
-    def __init__(self, service: BuilderService, elsewhere: Callable[[], bool]) -> None:
-        """`elsewhere` tells whether another builder of this home may be alive."""
+    def __init__(self, service: BuilderService, bench: Bench, elsewhere: Callable[[], bool]) -> None:
+        """`elsewhere` tells whether another builder of this home may be alive. Takes over the bench."""
         self._service = service
+        self._bench = bench
         self._elsewhere = elsewhere
         self._woken = threading.Event()
         self._closing = threading.Event()
@@ -129,21 +133,27 @@ class _OfflineBuilder:
         self._woken.set()
         if self._thread is not None:
             self._thread.join()
+        self._bench.close()
 
     def _run(self) -> None:
+        worked = time.monotonic()
         while True:
             closing = self._closing.is_set()
             self._woken.clear()
             try:
                 waiting = self._service.is_wanted()
                 if waiting and not self._elsewhere():
-                    self._service.run_until_idle()
+                    self._service.run_until_idle(self._bench)
+                    worked = time.monotonic()
                     continue
             except AwayError as error:
                 log.warning("no work can be claimed: %s", error)
                 waiting = False
             if closing and not waiting:
                 return
+            if time.monotonic() - worked > IDLE_SECONDS:
+                self._bench.close()
+                worked = math.inf
             self._woken.wait(LOOK_SECONDS)
 
 

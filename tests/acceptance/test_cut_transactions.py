@@ -224,10 +224,10 @@ def test_a_claim_that_a_builder_does_not_know_of_is_carried_out_by_it(server, tm
             number = enqueue(conn, "release", GROUP, {"release": 99}, NOW)
         service = BuilderService(home.context)
         with cut_at_commit(server, "SET state=") as cut, pytest.raises(DatabaseBusyError):
-            service.run_until_idle()
+            service.run_until_idle(home.bench)
         assert home.task(number).state == "running"
         assert cut.made
-        service.run_until_idle()
+        service.run_until_idle(home.bench)
         assert home.task(number).result["code"] == "release_not_found"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from registry.signature import Signature
 from registry.tasks import enqueue, get_task
 from registry.versions import newest
 from tests.support import toy_runtimes
-from workers.builder.context import BuilderContext, BuilderSettings
+from workers.builder.context import Bench, BuilderContext, BuilderSettings
 from workers.builder.service import BuilderService
 from workers.segments.reader import Segment
 
@@ -82,6 +83,7 @@ class BuilderHome:
         self.store = FolderStore(self.home.artifacts)
         self._processes: list[subprocess.Popen[bytes]] = []
         self.context = BuilderContext(self.database, self.store, self.membership, settings)
+        self.bench = Bench.of(settings, threading.Event())
         with self.database.write() as conn:
             read = Signature.from_json(signature, SCHEMA.fields)
             create_group(conn, GROUP, SCHEMA, read, auto_release=True, now=NOW)
@@ -90,6 +92,7 @@ class BuilderHome:
         for process in self._processes:
             process.kill()
             process.wait()
+        self.bench.close()
         self.membership.close()
         self.database.close()
 
@@ -124,7 +127,7 @@ class BuilderHome:
     def build(self) -> int:
         """Do all work there is, here; what dead builders left is taken over at once."""
         self.membership.purge()
-        return BuilderService(self.context).run_until_idle()
+        return BuilderService(self.context).run_until_idle(self.bench)
 
     def build_until_killed_at(self, failpoint: str) -> int:
         """Run a builder process that dies at a failpoint; its exit status."""

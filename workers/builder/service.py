@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final, get_args
 
 from discovery.keeper import LeaseKeeper
@@ -57,7 +57,7 @@ _AT_REST: Final[Mapping[TaskKind, tuple[float, Callable[[Bench], None]]]] = {
 
 
 class BuilderService:
-    """One builder. Owns its children from the first task to the end of `run` or `run_until_idle`.
+    """One builder.
 
     Attributes:
         id: the member it is while it works, and the claimant of its tasks.
@@ -79,7 +79,7 @@ class BuilderService:
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set: current short tasks are finished, a running import is abandoned."""
-        with self._at_work(stop) as bench:
+        with self._as_member(), closing(Bench.of(self._context.settings, stop)) as bench:
             lanes = [threading.Thread(target=self._lane, args=(kind, bench), name=f"builder-{kind}") for kind in KINDS]
             for lane in lanes:
                 lane.start()
@@ -87,14 +87,14 @@ class BuilderService:
             for lane in lanes:
                 lane.join()
 
-    def run_until_idle(self) -> int:
-        """Do all work there is, in this thread; answers how many tasks were carried out.
+    def run_until_idle(self, bench: Bench) -> int:
+        """Do all work there is, in this thread and with these children; answers how many tasks were carried out.
 
         Raises:
             DatabaseBusyError: if SQL is away when the next task should be claimed.
         """
         done = 0
-        with self._at_work(threading.Event()) as bench:
+        with self._as_member():
             while self.step(KINDS, bench):
                 done += 1
         return done
@@ -127,17 +127,15 @@ class BuilderService:
             return claimable(conn, others, tuple(kinds))
 
     @contextmanager
-    def _at_work(self, stop: threading.Event) -> Iterator[Bench]:
+    def _as_member(self) -> Iterator[None]:
         settings = self._context.settings
         member = Member(self.id, "", "alive", (BUILDER,), {"pid": str(os.getpid())})
         keeper = LeaseKeeper(self._context.membership, member, ttl=settings.lease_seconds)
-        bench = Bench.of(settings, stop)
         keeper.start()
         try:
             self._prune()
-            yield bench
+            yield
         finally:
-            bench.close()
             keeper.stop()
 
     def _prune(self) -> None:
