@@ -40,6 +40,7 @@ NOW = 1_780_000_000.0
 TOYS = BuilderSettings(
     catalog=toy_runtimes.CATALOG,
     prepare=toy_runtimes.PREPARE,
+    prepare_rows=toy_runtimes.PREPARE,
     proof_seconds=5.0,
     import_children=1,
     batch_rows=2,

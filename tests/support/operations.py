@@ -61,7 +61,8 @@ def offline(home: Path, **changes: Any) -> "Iterator[Client]":
 
     def building(settings: Settings):
         steps = {"batch_rows": 1, "checkpoint_rows": 2, "publish_rows": 2}
-        return replace(builder_settings(settings), prepare=f"{__name__}:prepare", **steps)
+        nothing = f"{__name__}:prepare"
+        return replace(builder_settings(settings), prepare=nothing, prepare_rows=nothing, **steps)
 
     def settings() -> Settings:
         return Settings(**{"lease_seconds": 0.3, "builder_children": 1} | changes)

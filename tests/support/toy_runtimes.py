@@ -8,6 +8,7 @@ one of the moods below; everything else does what it says.
 import ctypes
 import os
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from registry.signature import Signature
+from workers.children.child import _progress, importing
 from workers.errors import ArtifactInvalidError, PredictionFailedError
 from workers.features import Features, Matrix
 from workers.packing.layout import NotPackableError, Pack, Probe
+from workers.runtimes.finding import found_runtime
 from workers.runtimes.runtime import Binding
 
 CATALOG = "tests.support.toy_runtimes:runtime"
@@ -124,6 +127,32 @@ def environment(context: bytes, payload: bytes) -> Iterator[bytes]:
     names = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
     limits = [resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE)]
     yield repr(([name for name in names if "jemalloc" not in name], limits)).encode()
+
+
+def import_much(context: bytes, payload: bytes) -> Iterator[bytes]:
+    """A child's job: import something of so many bytes, then allocate as many. Answers what that came to."""
+    size = int(payload)
+    with importing():
+        _hoard.append(bytes(size))
+    yield b"imported"
+    try:
+        _hoard.append(bytes(size))
+    except MemoryError:
+        yield b"too much"
+
+
+def find_twice(context: bytes, payload: bytes) -> Iterator[bytes]:
+    """A child's job that answers what it had noted before it found a runtime, after that, and after finding it again."""
+    noted = [_progress[0][0]]
+    for _ in range(2):
+        found_runtime(CATALOG, "sklearn")
+        noted.append(_progress[0][0])
+    yield repr(noted).encode()
+
+
+def libraries(context: bytes, payload: bytes) -> Iterator[bytes]:
+    """A child's job that answers which of the runtimes' libraries it has imported."""
+    yield repr([name for name in ("lightgbm", "onnxruntime", "sklearn", "skops") if name in sys.modules]).encode()
 
 
 def process_id(context: bytes, payload: bytes) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from registry.database import Database
 from registry.errors import Problem
 from workers.builder.opened import OpenedSegments
 from workers.builder.proof import CATALOG
-from workers.builder.proof_pool import PREPARE, FileReader, ProofPool
+from workers.builder.proof_pool import PREPARE, PREPARE_ROWS, FileReader, ProofPool
 
 MEBIBYTE: Final = 1 << 20
 
@@ -42,7 +42,8 @@ class BuilderSettings:
         disk_cache_bytes: of a bucket, on this machine's disk.
         lease_seconds: after how long without a renewal a builder counts as dead.
         niceness: of the bulk import's children, so that serving goes first.
-        catalog, prepare: dotted names by which children find the runtimes.
+        catalog: dotted name by which children find the runtimes.
+        prepare, prepare_rows: dotted names of what children call first that prove registrations, or rows of imports.
     """
 
     artifact_bytes: int = 512 * MEBIBYTE
@@ -65,6 +66,7 @@ class BuilderSettings:
     niceness: int = 5
     catalog: str = CATALOG
     prepare: str = PREPARE
+    prepare_rows: str = PREPARE_ROWS
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,10 @@ class Bench:
     @classmethod
     def of(cls, settings: BuilderSettings, stop: threading.Event) -> "Bench":
         """Pools that start their children when they are first needed."""
-        seconds, memory, prepare = settings.proof_seconds, settings.proof_bytes, settings.prepare
-        nice = settings.niceness
+        seconds, memory, nice = settings.proof_seconds, settings.proof_bytes, settings.niceness
         return cls(
-            ProofPool(1, seconds, memory, prepare=prepare),
-            ProofPool(settings.import_children, seconds, memory, niceness=nice, prepare=prepare),
+            ProofPool(1, seconds, memory, prepare=settings.prepare),
+            ProofPool(settings.import_children, seconds, memory, niceness=nice, prepare=settings.prepare_rows),
             FileReader(seconds, memory, niceness=nice),
             stop,
         )

@@ -23,6 +23,7 @@ from workers.children.pool import ChildDiedError, ChildPool
 from workers.errors import ParquetInvalidError, ProofFailedError
 
 PREPARE: Final = "workers.builder.proving:prepare"
+PREPARE_ROWS: Final = "workers.builder.proving:prepare_rows"
 PROVE_ONE: Final = "workers.builder.proving:prove_one"
 PROVE_ROWS: Final = "workers.builder.proving:prove_rows"
 READ: Final = "workers.builder.parquet:read_batches"

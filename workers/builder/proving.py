@@ -31,12 +31,12 @@ from workers.builder.proof import (
     RefusedRow,
     key_words,
 )
-from workers.children.child import resolve
 from workers.errors import ArtifactInvalidError, ArtifactTooLargeError, ProofFailedError
 from workers.packing.layout import NotPackableError, Pack
 from workers.packing.proof import prove_pack
 from workers.packing.verdicts import LARGE, PACKED
 from workers.packing.wire import written
+from workers.runtimes.finding import found_runtime
 from workers.runtimes.runtime import Binding, LoadedModel, Runtime
 from workers.segments.layout import LARGE_MODEL_BYTES
 
@@ -48,10 +48,13 @@ _settled: set[str] = set()  # runtimes that have loaded a model in this process
 
 
 def prepare() -> None:
-    """Import every runtime's library, so that no proof waits for it."""
-    catalog = resolve(CATALOG)
+    """Import every runtime's library, so that no registration waits for it."""
     for name in RUNTIMES:
-        catalog(name)
+        found_runtime(CATALOG, name)
+
+
+def prepare_rows() -> None:
+    """What every proof needs is imported with this module; a library is when its first row comes."""
 
 
 def prove_artifact(
@@ -156,7 +159,7 @@ def _prove(context: ProofContext, request: ProofRequest) -> Proof:
         raise ArtifactInvalidError(f"runtime must be one of {list(RUNTIMES)}, got {request.runtime!r}", field="runtime")
     data = _read(request.source, context.artifact_bytes)
     binding = Binding(context.signature, request.meta.classes)
-    runtime = resolve(context.catalog)(request.runtime)
+    runtime = found_runtime(context.catalog, request.runtime)
     heap, model = prove_artifact(runtime, data, binding, key=request.key.as_dict(), meta=request.meta)
     digest, frame = hashlib.sha256(data).hexdigest(), compress(data)
     try:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from workers.children.child import note, resolve
+from workers.children.child import note
 from workers.memory import limit_arenas
+from workers.runtimes.finding import found_runtime
 from workers.runtimes.runtime import LoadedModel
 from workers.sandbox.wire import LoadOrder, PredictOrder, features_of, joined, loaded, read_order, refusal, scores
 
@@ -38,7 +39,7 @@ def load(catalog: bytes, payload: bytes) -> Iterator[bytes]:
     for number in order.dropped:
         _models.pop(number, None)
     try:
-        _models[order.number] = resolve(catalog.decode())(order.runtime).load(order.data, order.binding)
+        _models[order.number] = found_runtime(catalog.decode(), order.runtime).load(order.data, order.binding)
     except Exception as error:  # noqa: BLE001 - whatever a library raises of a stranger's bytes is told
         yield refusal(error, tight=_is_tight())
     else:

@@ -9,9 +9,12 @@ from registry.artifacts.frames import decompress
 from registry.errors import Problem
 from registry.keys import KeySchema
 from registry.signature import Signature
+from tests.support.constant import SIGNATURE as CONSTANT_SIGNATURE
+from tests.support.constant import constant
 from tests.support.toy_runtimes import CATALOG, PREPARE
 from workers.builder.proof import BulkRow, ProofContext, ProofRequest, ProvedRow, RefusedRow, RowBatch
-from workers.builder.proof_pool import ProofPool
+from workers.builder.proof_pool import PREPARE_ROWS, PROVE_ROWS, ProofPool
+from workers.children.pool import ChildPool
 from workers.errors import ArtifactInvalidError, ArtifactTooLargeError, ProofFailedError
 
 SCHEMA = KeySchema(("store",))
@@ -131,3 +134,14 @@ def test_an_unknown_runtime_is_refused(pool, runtime):
     rows = [BulkRow(0, {"store": "1"}, runtime, b"sum", {})]
     (answer,) = pool.prove_rows(CONTEXT, RowBatch(0, 1, pickle.dumps(rows)))
     assert (answer.problem.code, answer.problem.field) == ("artifact_invalid", "runtime")
+
+
+def test_a_fleet_of_one_kind_loads_one_library():
+    pool = ChildPool(1, prepare=PREPARE_ROWS, deadline=60.0, memory_bytes=1 << 30)
+    context = ProofContext(SCHEMA, Signature.from_json(CONSTANT_SIGNATURE), artifact_bytes=1 << 20)
+    rows = pickle.dumps([BulkRow(0, {"store": "1"}, "lightgbm", constant(7), {})])
+    [answer] = pool.run(PROVE_ROWS, pickle.dumps(context), pickle.dumps((rows, 0, 1)))
+    assert isinstance(pickle.loads(answer), ProvedRow)
+    [libraries] = pool.run("tests.support.toy_runtimes:libraries", b"", b"")
+    assert libraries == b"[]"  # LightGBM's is called without its package
+    pool.close()

@@ -75,6 +75,18 @@ def test_children_have_one_thread_and_write_no_files(pool):
     assert answer == b"(['python'], [0, 0])"
 
 
+def test_what_is_imported_is_not_of_the_memory_that_a_job_may_allocate():
+    size = 256 << 20
+    pool = ChildPool(1, prepare=PREPARE, deadline=60.0, memory_bytes=size)
+    answers = list(pool.run("tests.support.toy_runtimes:import_much", b"", str(size).encode()))
+    assert answers == [b"imported", b"too much"]
+    pool.close()
+
+
+def test_a_runtime_is_imported_in_a_time_of_its_own(pool):
+    assert list(pool.run("tests.support.toy_runtimes:find_twice", b"", b"")) == [b"[0, 1, 1]"]
+
+
 def test_close_ends_all_children_and_the_pool_can_be_used_again(pool):
     first = _child_of(pool)
     pool.close()
