@@ -79,6 +79,7 @@ class ConsulMembership:
         with self._lock:
             self._own[member.id] = member
             self._registered_in[member.id] = epoch
+            self._unwritten.add(member.id)  # what was announced since the line before; the first renewal writes it
 
     def renew(self, member_id: str, *, state: MemberState, stats: Mapping[str, Any]) -> None:
         """Pass the checks; see `Membership.renew`. What else there is to say or to sweep is done soon after."""

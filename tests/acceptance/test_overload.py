@@ -70,6 +70,7 @@ def files(kind, tmp_path):
     ("port", "kind"),
     [("serve", "packed"), ("serve", "in threads"), ("cluster", "packed"), ("cluster", "sandboxed")],
     indirect=["port"],
+    scope="module",  # two kinds are asked of the same processes
 )
 def test_what_is_taken_is_answered_all_else_refused_at_once_and_soon_after_nobody_is(port, files):
     asked = Asked([port], PREDICT, *files)
