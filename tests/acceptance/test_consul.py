@@ -9,7 +9,7 @@ from tests.support.consul import agent
 from tests.support.ledger import callers_of_each, failed, traffic
 from tests.support.served import served
 from tests.support.stores import GROUP, asking, import_stores, key, value
-from tests.support.waiting import seconds_until, until
+from tests.support.waiting import until
 
 STORES = range(1, 9)
 RATE = 40
@@ -25,7 +25,7 @@ def consul(tmp_path_factory):
 @pytest.fixture(scope="module")
 def house(consul, tmp_path_factory):
     root = tmp_path_factory.mktemp("house")
-    settings = {"membership": f"{consul.address}/tests", "promote_seconds": 5}
+    settings = {"membership": f"{consul.address}/tests", "promote_seconds": 20}
     with served(root / "home", processes=2, settings=settings) as running, Client(running.url) as client:
         import_stores(client, root, STORES)
         yield running
@@ -51,7 +51,7 @@ def test_a_lost_consul_costs_no_request_and_a_release_goes_live_when_it_is_back(
     store = {"kill": 109, "freeze": 119}[fault]
     with callers_of_each(house.port, 2, times=2) as connections:
         for caller in connections:
-            seconds_until(lambda asked=caller: asked.call("POST", *predict(0)).status == 200, what="a first answer")
+            until(lambda asked=caller: asked.call("POST", *predict(0)).status == 200, 60, "a first answer")
         with traffic(connections, RATE, predict) as flowing:
             getattr(consul, fault)()
             try:

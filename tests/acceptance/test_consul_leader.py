@@ -40,7 +40,7 @@ def house(consul, tmp_path_factory):
     settings = {
         "membership": f"{consul.agent.address}/tests",
         "lease_seconds": LEASE_SECONDS,
-        "promote_seconds": 5,
+        "promote_seconds": 20,
     }
     with served(root / "home", processes=2, settings=settings) as running, Client(running.url) as client:
         import_stores(client, root, STORES, cached=[CACHED])

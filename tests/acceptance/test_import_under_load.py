@@ -58,7 +58,7 @@ def test_an_import_under_load_costs_no_request_and_no_lease(house, tmp_path):
         before = {member.id for member in membership.members()}
         assert len(before) == 3  # two servers and the builder
         for caller in connections:  # what is live in SQL is live in each process a moment later
-            seconds_until(lambda asked=caller: asked.call("POST", *predict(0)).status == 200, what="a first answer")
+            seconds_until(lambda asked=caller: asked.call("POST", *predict(0)).status == 200, 60, "a first answer")
         file = fleet_file(tmp_path / "many.parquet", fleet(IMPORTED, 20_000))
         with traffic(connections, RATE, predict) as flowing:
             began = time.monotonic()

@@ -79,12 +79,12 @@ def test_everything_survives_a_restart(home, tmp_path):
         client.delete_model(GROUP, key(3))
         client.release(GROUP)
         client.hold(GROUP, key(4), "disable", reason="negative answers")
-        seconds_until(lambda: value(client, 4) == 1000, 5, "a hold")
+        seconds_until(lambda: value(client, 4) == 1000, 20, "a hold")
         before = everything(client)
     with served(home) as running, Client(running.url) as client:
         assert everything(client) == before
         client.promote(GROUP)
-        seconds_until(lambda: [value(client, store) for store in (1, 2, 3)] == [1001, 2002, 1000], 5, "a promotion")
+        seconds_until(lambda: [value(client, store) for store in (1, 2, 3)] == [1001, 2002, 1000], 20, "a promotion")
 
 
 class Stopped:
@@ -189,7 +189,7 @@ def test_a_damaged_artifact_never_becomes_a_model(home, tmp_path):
         assert (release.report["failed"], failed) == (2, {"store=2/brand=a", "store=6/brand=a"})
         client.promote(GROUP, release.number)
         expected = [1001, 1002, 1003, 1004, 1005, 1000, 2007]
-        seconds_until(lambda: value(client, 7) == 2007, 5, "a promotion")
+        seconds_until(lambda: value(client, 7) == 2007, 20, "a promotion")
         assert [value(client, store) for store in range(1, 8)] == expected
         with pytest.raises(ReleaseRefusedError, match="2 failed"):
             client.release(GROUP, base=1, gates={"max_failed": 1})

@@ -1,12 +1,9 @@
 """Operations on an offline home, each in a process of its own that can be made to die at a failpoint.
 
-Processes are forked from a server that has the libraries loaded but none of the house's own modules: those read the
-armed failpoint when they are imported.
+Processes are forked from a server that has everything loaded, and armed before they do anything.
 """
 
 import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from registry import failpoints
 from tests.support.constant import ROW, SIGNATURE, constant, fleet_file
 from tests.support.waiting import until
 
@@ -25,23 +23,17 @@ if TYPE_CHECKING:
 AUTO, HAND, MANY, GONE = "auto", "hand", "many", "gone"
 RELEASED, LIVE, READY = 1, 2, 3
 
-_VARIABLE: Final = "MANYMODELS_FAILPOINT"
 _DAYS: Final = 2 * 24 * 3600.0  # gc that runs so much later finds everything old enough
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
     [
         "alembic.command",
-        "cachetools",
-        "numpy",
-        "orjson",
-        "prometheus_client",
+        "gateway.house",
+        "manymodels.cli.session",
         "pyarrow.parquet",
-        "pydantic_settings",
         "sqlalchemy.dialects.sqlite",
-        "starlette.applications",
-        "starlette.routing",
-        "typer",
-        "zstandard",
+        "workers.packed",
+        "workers.runtimes.lightgbm",
     ]
 )
 
@@ -193,6 +185,5 @@ def exit_code_at(failpoint: str, home: Path, operation: str) -> int | None:
 
 
 def _carry_out_armed(failpoint: str, home: Path, operation: str) -> None:
-    assert "registry.failpoints" not in sys.modules, "the failpoint would not be seen"
-    os.environ[_VARIABLE] = failpoint
+    failpoints._armed = failpoint
     carry_out(home, operation)
