@@ -165,9 +165,7 @@ class Assembly:
 
 
 def _sandboxes(settings: Settings) -> Sandboxes:
-    limits = Limits(
-        settings.sandbox_bytes, settings.load_seconds, settings.predict_seconds, queue_seconds=settings.queue_seconds
-    )
+    limits = Limits(settings.sandbox_bytes, settings.load_seconds, settings.predict_seconds, settings.queue_seconds)
     return Sandboxes(settings.sandboxes, limits, runtimes=settings.sandboxed_runtimes.split(","))
 
 

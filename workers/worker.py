@@ -53,7 +53,7 @@ class LocalWorker:
         mappings: Mappings,
         *,
         score_threads: int = 2,
-        queue_seconds: float = 0.5,
+        queue_seconds: float,
     ) -> None:
         """Large calls run in `score_threads`; at most `queue_seconds` of work lie before a predict that is one."""
         self._holdings = holdings

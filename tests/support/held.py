@@ -125,7 +125,7 @@ class Bench:
         self.cache = ModelCache(budget, large_budget_bytes=large_budget, large_model_bytes=large_from)
         self.loader = Loader(self.cache, **loader)
         self.mappings = Mappings(mapped_budget)
-        self.worker = LocalWorker(self.holdings, self.cache, self.loader, self.mappings)
+        self.worker = LocalWorker(self.holdings, self.cache, self.loader, self.mappings, queue_seconds=0.5)
 
     def __enter__(self) -> Self:
         return self

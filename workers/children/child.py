@@ -47,6 +47,11 @@ def note(item: int) -> None:
         page[0] = item
 
 
+def mapped() -> int:
+    """Bytes of this process's address space, which is what its limit of memory is on."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 @contextmanager
 def importing() -> Iterator[None]:
     """In a job: what is imported meanwhile counts as the libraries', not as memory that the job allocated.
@@ -58,7 +63,7 @@ def importing() -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    before = _mapped()
+    before = mapped()
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     gc.disable()
     try:
@@ -68,7 +73,7 @@ def importing() -> Iterator[None]:
         gc.freeze()
         gc.enable()
         if soft != resource.RLIM_INFINITY:
-            resource.setrlimit(resource.RLIMIT_AS, (min(soft + _mapped() - before, hard), hard))
+            resource.setrlimit(resource.RLIMIT_AS, (min(soft + mapped() - before, hard), hard))
 
 
 def serve(connection: Connection) -> None:
@@ -128,16 +133,11 @@ def _silence() -> None:
 
 def _limit(memory: int) -> None:
     """Allow `memory` bytes beyond what the libraries took; no core files, no writing of files, few descriptors."""
-    most = _mapped() + memory
+    most = mapped() + memory
     resource.setrlimit(resource.RLIMIT_AS, (most, most + LIBRARY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-
-
-def _mapped() -> int:
-    """Bytes of this process's address space."""
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ import gc
 import resource
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
-from workers.children.child import note
+from workers.children.child import mapped, note
 from workers.memory import limit_arenas
 from workers.runtimes.finding import found_runtime
 from workers.runtimes.runtime import LoadedModel
@@ -67,5 +66,4 @@ def predict(_catalog: bytes, payload: bytes) -> Iterator[bytes]:
 def _is_tight() -> bool:
     """Whether so little memory is left that even a good model may fail."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    return limit != resource.RLIM_INFINITY and mapped > TIGHT_SHARE * limit
+    return limit != resource.RLIM_INFINITY and mapped() > TIGHT_SHARE * limit

@@ -23,17 +23,17 @@ class Limits:
         memory_bytes: beyond what its libraries take; its models and what they work with.
         load_seconds: for loading one model.
         predict_seconds: for the answer of one model to a thousand rows.
+        queue_seconds: of work that may lie before a predict.
         catalog: dotted name of the function that knows the runtimes.
         niceness: added to its scheduling priority.
-        queue_seconds: of work that may lie before a predict.
     """
 
     memory_bytes: int
     load_seconds: float
     predict_seconds: float
+    queue_seconds: float
     catalog: str = "workers.runtimes.catalog:runtime"
     niceness: int = 0
-    queue_seconds: float = 0.5
 
 
 class ModelProcess:

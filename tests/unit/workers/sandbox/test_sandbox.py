@@ -25,7 +25,7 @@ from workers.sandbox.sandboxes import Sandboxes
 from workers.shedding import Gate
 
 MEMORY = 1 << 30
-TOYS = Limits(MEMORY, load_seconds=30.0, predict_seconds=1.0, catalog=CATALOG)
+TOYS = Limits(MEMORY, load_seconds=30.0, predict_seconds=1.0, queue_seconds=0.5, catalog=CATALOG)
 RUNTIMES = ("lightgbm", "onnx", "sklearn")
 
 
@@ -82,7 +82,7 @@ def test_a_sandboxed_model_answers_what_it_answers_elsewhere(tmp_path, runtime):
         "sklearn": models.forest,
     }
     fleet = {name(number): makers[runtime](number) for number in range(4)}
-    sandboxes = Sandboxes(2, Limits(4 << 30, 60.0, 30.0), runtimes=[runtime])
+    sandboxes = Sandboxes(2, Limits(4 << 30, 60.0, 30.0, 0.5), runtimes=[runtime])
     rows = [(number % 4, float(number)) for number in range(9)]
     with Bench(Shelf(tmp_path)).hold(fleet) as plain, Bench(Shelf(tmp_path), sandboxes=sandboxes).hold(fleet) as bench:
         for _ in range(2):  # cold, then warm
@@ -177,7 +177,7 @@ def test_a_model_that_the_cache_lets_go_is_forgotten_in_the_sandbox(house):
 
 
 def test_a_worker_that_stops_does_not_wait_for_a_hanging_model(tmp_path):
-    slow = Limits(MEMORY, load_seconds=30.0, predict_seconds=100.0, catalog=CATALOG)
+    slow = Limits(MEMORY, load_seconds=30.0, predict_seconds=100.0, queue_seconds=0.5, catalog=CATALOG)
     toys = {name(2): TinyModel("sklearn", None, b"moody")}
     with Bench(Shelf(tmp_path), sandboxes=Sandboxes(1, slow, runtimes=RUNTIMES)).hold(toys) as bench:
         ask(bench, (2, 1.0))
